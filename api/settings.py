@@ -1,0 +1,187 @@
+"""All settings, by the names the user sets in the environment or in `.env`; unknown names are ignored."""
+
+import ipaddress
+import math
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from api.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+COLAB_SIMPLETUNER = Path("/content/SimpleTuner")
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Csv = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(lambda v: [p.strip() for p in v.split(",") if p.strip()] if isinstance(v, str) else v),
+]
+
+
+class Settings(BaseSettings):
+    """One value per environment variable; the field is the variable's name in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True, frozen=True
+    )
+
+    database_url: str = Field("", description="PostgreSQL URL; empty: SQLite in the data folder.")
+    redis_url: str = Field("", description="Redis or Valkey URL; empty: an embedded Valkey.")
+
+    aws_access_key_id: str = Field("", description="Key id for S3 or R2.")
+    aws_secret_access_key: SecretStr = Field(SecretStr(""), description="Secret for S3 or R2.")
+    s3_bucket_name: str = Field("", description="Bucket for datasets, LoRAs and pictures; empty: local disk.")
+    s3_region: str = Field("us-east-1", description="Region of the bucket (`auto` for R2).")
+    s3_endpoint_url: str = Field(
+        "", description="Endpoint of R2 or another S3 server; ignored if it contains `amazonaws.com`."
+    )
+
+    hf_token: SecretStr = Field(SecretStr(""), description="Hugging Face token; needed to download FLUX.1-dev.")
+    ngrok_auth_token: SecretStr = Field(SecretStr(""), description="ngrok token for a public tunnel.")
+
+    simpletuner_path: AbsolutePath | None = Field(
+        None, description="A SimpleTuner checkout to use instead of the installed one."
+    )
+    comfyui_path: AbsolutePath | None = Field(
+        None, description="A ComfyUI checkout to use instead of the installed one."
+    )
+    masuka_data_dir: AbsolutePath = Field(PROJECT_ROOT / "data", description="Everything MASUKA writes.")
+    masuka_engines_dir: AbsolutePath | None = Field(
+        None, description="Engines and base models; default `engines/` in the data folder."
+    )
+    masuka_base_model: str = Field("", description="Base model for requests that name none.")
+
+    masuka_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback only with a token.")
+    masuka_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    masuka_api_token: SecretStr = Field(SecretStr(""), description="When set, every route but `/health` wants it.")
+    masuka_allowed_hosts: Csv = Field(
+        default_factory=list, description="Host names besides loopback that requests may carry, comma separated."
+    )
+
+    default_flux_learning_rate: float = Field(
+        1e-4, gt=0, le=1, description="Learning rate of a training that names none."
+    )
+    default_flux_steps: int = Field(2000, ge=1, le=100_000, description="Steps of a training that names none.")
+    default_flux_rank: int = Field(32, ge=1, le=256, description="LoRA rank of a training that names none.")
+    default_flux_alpha: float = Field(16, gt=0, le=512, description="LoRA alpha of a training that names none.")
+    default_resolution: int = Field(1024, ge=64, le=2048, description="Training resolution in pixels.")
+
+    masuka_max_file_mb: int = Field(100, ge=1, description="Largest single file of an upload, in MB.")
+    masuka_max_upload_mb: int = Field(4096, ge=1, description="Largest upload in all, in MB; a zip counts unpacked.")
+    masuka_max_files: int = Field(5000, ge=1, description="Most files in one upload or zip.")
+    masuka_max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image taken, in pixels.")
+    masuka_min_image_side: int = Field(32, ge=1, description="Shortest side of a training image, in pixels.")
+    masuka_max_side: int = Field(2048, ge=64, description="Largest width or height that can be generated.")
+    masuka_redis_server: AbsolutePath | None = Field(
+        None, description="A valkey-server or redis-server to embed instead of the bundled one."
+    )
+    masuka_log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="Least severe log line shown."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("default_flux_learning_rate", "default_flux_alpha"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name.upper()} must be a finite number")
+        if self.database_url and not self.database_url.startswith(
+            ("postgres://", "postgresql://", "postgresql+asyncpg://", "sqlite")
+        ):
+            raise ValueError("DATABASE_URL must start with postgresql:// or sqlite:///")
+        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        if self.s3_bucket_name and not (self.aws_access_key_id and self.aws_secret_access_key.get_secret_value()):
+            raise ValueError("S3_BUCKET_NAME is set, so AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are needed too")
+        return self
+
+    # ---- derived -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def engines_dir(self) -> Path:
+        return self.masuka_engines_dir or self.masuka_data_dir / "engines"
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """The database URL as SQLAlchemy's async drivers want it."""
+        return (
+            sqlalchemy_url(self.database_url)
+            if self.database_url
+            else f"sqlite+aiosqlite:///{self.masuka_data_dir / 'masuka.db'}"
+        )
+
+    @cached_property
+    def s3_endpoint(self) -> str | None:
+        """The endpoint to name to the S3 client: none for AWS itself, whatever the variable says."""
+        return None if not self.s3_endpoint_url or "amazonaws.com" in self.s3_endpoint_url else self.s3_endpoint_url
+
+    @cached_property
+    def api_token(self) -> str:
+        return self.masuka_api_token.get_secret_value()
+
+    @cached_property
+    def simpletuner_dir(self) -> Path | None:
+        """A SimpleTuner checkout named by the user, or Colab's usual one."""
+        return self.simpletuner_path or (COLAB_SIMPLETUNER if COLAB_SIMPLETUNER.is_dir() else None)
+
+    def require_safe_bind(self, host: str) -> None:
+        """Raise ConfigError if `host` is reachable from outside and no token guards it."""
+        if not is_loopback(host) and not self.api_token:
+            raise ConfigError(
+                f"MASUKA_HOST={host} is reachable from other machines and no token is set.",
+                code="token_required",
+                value=host,
+                hint="Set MASUKA_API_TOKEN to a long random string, or bind to 127.0.0.1.",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind address or Host name stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def sqlalchemy_url(url: str) -> str:
+    """A database URL as hosts hand it out, for SQLAlchemy: async driver, `sslmode` as asyncpg's `ssl`."""
+    if url.startswith("sqlite"):
+        return url if "+aiosqlite" in url else url.replace("sqlite:", "sqlite+aiosqlite:", 1)
+    parts = urlsplit(url)
+    query = [
+        ("ssl" if key == "sslmode" else key, value) for key, value in parse_qsl(parts.query) if key != "channel_binding"
+    ]
+    return urlunsplit(("postgresql+asyncpg", parts.netloc, parts.path, urlencode(query), ""))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment and `.env`.
+
+    Raises ConfigError with one line naming every wrong variable and why.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        lines = []
+        for error in exc.errors(include_url=False):
+            name = ".".join(str(p) for p in error["loc"]).upper()
+            shown = (
+                "" if "secret" in name.lower() or "token" in name.lower() or not name else f" (got {error['input']!r})"
+            )
+            message = error["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {message}{shown}" if name else message)
+        raise ConfigError(
+            "; ".join(lines), hint=f"Mend it in the environment or in {os.path.relpath(PROJECT_ROOT / '.env')}."
+        ) from None
