@@ -1,0 +1,124 @@
+"""The life of a job: its states, which change may follow which, and what a failure leads to."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+ACTIVE = frozenset({Status.PENDING, Status.RUNNING})
+
+NEXT: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
+    Status.COMPLETED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+"""Terminal jobs never change: a retry is a new job."""
+
+
+class Queue(StrEnum):
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+class Kind(StrEnum):
+    """What a job does. `exclusive` kinds need the whole GPU, the others share it."""
+
+    TRAINING = "training"
+    IMAGE = "image"
+
+    @property
+    def queue(self) -> Queue:
+        return Queue.GPU
+
+    @property
+    def exclusive(self) -> bool:
+        return self is Kind.TRAINING
+
+    @property
+    def running_word(self) -> str:
+        """How the API shows `running` of this kind."""
+        return {Kind.TRAINING: "training", Kind.IMAGE: "generating"}[self]
+
+
+def shown(kind: Kind, status: Status) -> str:
+    return kind.running_word if status is Status.RUNNING else status.value
+
+
+LEASE_SECONDS = 10.0
+HEARTBEAT_SECONDS = 2.0
+MAX_ATTEMPTS = 3
+AFFINITY_MAX_WAIT_SECONDS = 60.0
+"""A pending job older than this goes before younger ones that would save a LoRA switch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Back to pending, as this attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Failed for good."""
+
+    code: str
+
+
+def after_loss(attempt: int, max_attempts: int) -> Requeue | GiveUp:
+    """What happens to a running job whose worker died or stopped renewing its lease."""
+    return after_retryable(attempt, max_attempts, code="worker_lost")
+
+
+def after_retryable(attempt: int, max_attempts: int, *, code: str) -> Requeue | GiveUp:
+    """What happens after a failure that another attempt may not meet again."""
+    return Requeue(attempt + 1) if attempt < max_attempts else GiveUp(code)
+
+
+class StopReason(StrEnum):
+    """Why a running attempt is told to stop; a bare cancellation would not say."""
+
+    USER = "user"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease_lost"
+
+
+class GpuGate:
+    """Who may use this worker's GPU now: one exclusive job, or a few that share.
+
+    Two shared jobs are let in so that ComfyUI always has the next prompt queued while one renders.
+    """
+
+    def __init__(self, shared_slots: int = 2) -> None:
+        self.shared_slots = shared_slots
+        self.shared = 0
+        self.exclusive = False
+
+    def admits(self, kind: Kind) -> bool:
+        if self.exclusive:
+            return False
+        return self.shared == 0 if kind.exclusive else self.shared < self.shared_slots
+
+    def enter(self, kind: Kind) -> None:
+        if not self.admits(kind):
+            raise RuntimeError(f"the GPU does not admit a {kind} job now")
+        if kind.exclusive:
+            self.exclusive = True
+        else:
+            self.shared += 1
+
+    def leave(self, kind: Kind) -> None:
+        if kind.exclusive:
+            self.exclusive = False
+        else:
+            self.shared -= 1

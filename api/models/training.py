@@ -1,0 +1,32 @@
+"""One training of one LoRA."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlmodel import Field, SQLModel
+
+from api.models.base import JSON_TYPE, utcnow
+
+
+class TrainingSession(SQLModel, table=True):
+    __tablename__ = "training_session"
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    name: str
+    dataset_id: UUID | None = Field(default=None, foreign_key="dataset.id", ondelete="SET NULL", index=True)
+    model_type: str = "flux_image"
+    status: str = Field(default="pending", index=True)
+    """Mirrors the job's status; written with it, in the same transaction."""
+    config: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
+    """The whole request with every default filled in, so that a retry replays it."""
+    progress: float = 0.0
+    current_step: int = 0
+    total_steps: int = 0
+    current_loss: float | None = None
+    task_id: UUID | None = Field(default=None, index=True)
+    error_message: str | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    created_at: datetime = Field(default_factory=utcnow, index=True)
+    updated_at: datetime = Field(default_factory=utcnow)
