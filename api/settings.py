@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     )
     default_flux_steps: int = Field(2000, ge=1, le=100_000, description="Steps of a training that names none.")
     default_flux_rank: int = Field(32, ge=1, le=256, description="LoRA rank of a training that names none.")
-    default_flux_alpha: float = Field(16, gt=0, le=512, description="LoRA alpha of a training that names none.")
-    default_resolution: int = Field(1024, ge=64, le=2048, description="Training resolution in pixels.")
+    default_flux_alpha: float = Field(16, ge=0.1, le=512, description="LoRA alpha of a training that names none.")
+    default_resolution: int = Field(1024, ge=64, le=2048, multiple_of=64, description="Training resolution in pixels.")
 
     masuka_max_file_mb: int = Field(100, ge=1, description="Largest single file of an upload, in MB.")
     masuka_max_upload_mb: int = Field(4096, ge=1, description="Largest upload in all, in MB; a zip counts unpacked.")
