@@ -1,0 +1,1 @@
+"""Installs ComfyUI, SimpleTuner and base models, and says where they are."""
