@@ -1,0 +1,223 @@
+"""Submit graphs to one ComfyUI process and learn how they end, whatever happens to the websocket meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from api.comfy.errors import EngineSilent, PromptLost, PromptRejected
+from api.comfy.history import Outcome, OutcomeStatus
+from api.comfy.http import ComfyHttp
+from api.comfy.messages import Cached, Executing, Frame, Progress
+from api.comfy.socket import ComfySocket
+from api.errors import EngineError
+
+# While a prompt is in flight its end is noticed within this time even if the websocket has frozen.
+RECONCILE_SECONDS = 1.0
+_LOST_AFTER_SECONDS = 2.0
+_SILENT_LIMIT_SECONDS = 120.0
+_REGISTER_SECONDS = 1.0
+_LATE_FRAME_SECONDS = 1.0
+_INTERRUPT_SECONDS = 10.0
+_INTERRUPT_AGAIN_SECONDS = 0.1
+
+Step = Cached | Executing | Progress
+OnProgress = Callable[[Step], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    """What this client knows of one prompt in flight."""
+
+    client_id: str = ""
+    on_progress: OnProgress | None = None
+    ended: bool = False
+    """The last frame has come: the history can be read."""
+    removed: bool = False
+    """Deleted from ComfyUI's queue before it began; such a prompt leaves no history."""
+    look: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is a reason to look over HTTP at once."""
+    change: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while ComfyUI is asked to take the prompt or to stop it, so that the two cannot overtake each other."""
+
+
+class ComfyClient(ComfyHttp):
+    """ComfyUI's HTTP interface plus prompts that are followed to their end.
+
+    The websocket only tells when to look and how far the sampler is; what happened is read over HTTP. Use it as an
+    asynchronous context manager, one per ComfyUI process.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(base_url)
+        self._watches: dict[str, _Watch] = {}
+        self._socket = ComfySocket(base_url, self._on_frame, self._look_at_all)
+        self._following: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._following = asyncio.create_task(self._socket.run(), name="comfyui-socket")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+        await super().aclose()
+
+    async def submit(
+        self,
+        graph: Mapping[str, Any],
+        prompt_id: str,
+        *,
+        extra_data: Mapping[str, Any] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Queue a graph under an id that was never used before; once is enough, a repetition changes nothing.
+
+        `on_progress` is called from the websocket's task: it must not block, and may never be called. Follow with
+        `wait`; when cancelled, `interrupt`. Raises PromptRejected; then nothing of the graph runs.
+        """
+        if prompt_id in self._watches:
+            return
+        await self._socket.registered(_REGISTER_SECONDS)
+        watch = self._watches[prompt_id] = _Watch(self._socket.client_id, on_progress)
+        try:
+            async with watch.change:
+                await self._post_once(graph, prompt_id, watch, extra_data or {})
+        except PromptRejected:
+            await self._stop(prompt_id, watch)
+            self._forget(prompt_id, watch)
+            raise
+        except BaseException:
+            self._forget(prompt_id, watch)
+            raise
+
+    async def wait(self, prompt_id: str) -> Outcome:
+        """Until the prompt has ended, in whatever way.
+
+        Raises PromptLost if ComfyUI does not know it (safe to submit again under a new id), EngineDied at once when
+        the process is gone, EngineSilent when it has not answered for two minutes.
+        """
+        watch = self._watches.setdefault(prompt_id, _Watch())
+        try:
+            outcome = await self._follow(prompt_id, watch)
+        except BaseException:
+            self._forget(prompt_id, watch)
+            raise
+        if watch.ended or watch.removed or watch.client_id != self._socket.client_id:
+            self._forget(prompt_id, watch)
+        else:
+            # HTTP was faster than the last frame; if that does not come at all, the socket is frozen.
+            asyncio.get_running_loop().call_later(_LATE_FRAME_SECONDS, self._judge_socket, prompt_id, watch)
+        return outcome
+
+    async def interrupt(self, prompt_id: str) -> None:
+        """Stop this prompt and no other; afterwards ComfyUI neither runs nor queues it. Any number of times.
+
+        `wait` tells how it ended: interrupted, or whatever it was faster to become. Raises EngineError
+        `interrupt_timeout` when a node that cannot be interrupted goes on for 10 s.
+        """
+        watch = self._watches.get(prompt_id)
+        held: AbstractAsyncContextManager[object] = watch.change if watch else nullcontext()
+        async with held:
+            await self._stop(prompt_id, watch)
+
+    # ---- following -----------------------------------------------------------------------------------------------
+
+    async def _follow(self, prompt_id: str, watch: _Watch) -> Outcome:
+        answered_at = monotonic()
+        missing_since: float | None = None
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await watch.look.wait()
+            watch.look.clear()
+            if watch.removed:
+                return Outcome(OutcomeStatus.INTERRUPTED)
+            try:
+                known, outcome = await self._look(prompt_id, watch)
+            except EngineSilent:
+                if monotonic() - answered_at > _SILENT_LIMIT_SECONDS:
+                    self.gone = True
+                    raise
+                continue
+            answered_at = monotonic()
+            if outcome is not None:
+                return outcome
+            missing_since = None if known else missing_since or answered_at
+            if missing_since is not None and answered_at - missing_since >= _LOST_AFTER_SECONDS:
+                raise PromptLost(value=prompt_id)
+
+    async def _look(self, prompt_id: str, watch: _Watch) -> tuple[bool, Outcome | None]:
+        """Whether ComfyUI knows the prompt, and how it ended if it has.
+
+        The queue comes first: a prompt that ends between the two questions is then found by the second, while in the
+        other order it would be in neither answer.
+        """
+        if not watch.ended and prompt_id in await self.queue():
+            return True, None
+        outcome = await self.outcome(prompt_id)
+        return outcome is not None, outcome
+
+    def _on_frame(self, frame: Frame) -> None:
+        watch = self._watches.get(getattr(frame, "prompt_id", None) or "")
+        if watch is None:
+            return
+        if isinstance(frame, Executing) and frame.node is None:
+            watch.ended = True
+            watch.look.set()
+        elif isinstance(frame, Cached | Executing | Progress) and watch.on_progress is not None:
+            watch.on_progress(frame)
+
+    def _look_at_all(self) -> None:
+        for watch in self._watches.values():
+            watch.look.set()
+
+    def _judge_socket(self, prompt_id: str, watch: _Watch) -> None:
+        self._forget(prompt_id, watch)
+        if not watch.ended and watch.client_id == self._socket.client_id:
+            self._socket.drop()
+
+    def _forget(self, prompt_id: str, watch: _Watch) -> None:
+        if self._watches.get(prompt_id) is watch:
+            del self._watches[prompt_id]
+
+    # ---- asking --------------------------------------------------------------------------------------------------
+
+    async def _post_once(
+        self, graph: Mapping[str, Any], prompt_id: str, watch: _Watch, extra_data: Mapping[str, Any]
+    ) -> None:
+        try:
+            await self._post_prompt(graph, prompt_id, watch.client_id, extra_data)
+        except EngineSilent:
+            known, _ = await self._look(prompt_id, watch)
+            if not known:
+                raise
+
+    async def _stop(self, prompt_id: str, watch: _Watch | None) -> None:
+        await self._delete_pending(prompt_id)
+        try:
+            async with asyncio.timeout(_INTERRUPT_SECONDS):
+                # Again and again: ComfyUI resets its flag when a prompt begins, and may do so just after we set it.
+                while prompt_id in await self.queue():
+                    await self._interrupt_running(prompt_id)
+                    await asyncio.sleep(_INTERRUPT_AGAIN_SECONDS)
+        except TimeoutError as exc:
+            raise EngineError(
+                "A node of the workflow cannot be interrupted and is still running.",
+                code="interrupt_timeout",
+                value=prompt_id,
+                hint="Wait for it to end, or restart ComfyUI.",
+            ) from exc
+        if watch is not None and await self.outcome(prompt_id) is None:
+            watch.removed = True
+            watch.look.set()

@@ -1,0 +1,63 @@
+"""What ComfyUI prints: kept in a file that cannot grow without bound, and watched for what its API does not tell."""
+
+import os
+import re
+from collections import deque
+from pathlib import Path
+
+_LINE_END = re.compile(rb"[\r\n]+")
+_MAX_LINE_BYTES = 64 * 1024
+_COMPLAINTS_KEPT = 1000
+_LINES_KEPT = 100
+# A LoRA that does not fit changes nothing and the prompt succeeds: only these lines tell (ComfyUI `comfy/lora.py`).
+_LORA_COMPLAINTS = ("lora key not loaded", "ERROR lora")
+
+
+class ChildLog:
+    """Takes the raw output; a position is the number of lines so far and stays valid when the file is rotated."""
+
+    def __init__(self, path: Path, max_bytes: int = 10_000_000) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._max_bytes = max_bytes
+        self._file = path.open("ab", buffering=0)
+        self._unfinished = b""
+        self._last: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._complaints: deque[tuple[int, str]] = deque(maxlen=_COMPLAINTS_KEPT)
+        self.position = 0
+
+    def feed(self, data: bytes) -> None:
+        self._rotate_if_full()
+        self._file.write(data)
+        *lines, self._unfinished = _LINE_END.split(self._unfinished + data)
+        for line in lines:
+            self._take(line)
+        if len(self._unfinished) > _MAX_LINE_BYTES:
+            self._take(self._unfinished)
+            self._unfinished = b""
+
+    def lora_complaints(self, since: int) -> list[str]:
+        """Lines after `since` which say that a LoRA was applied in part or not at all."""
+        return [text for position, text in self._complaints if position > since]
+
+    def tail(self, lines: int) -> str:
+        return "\n".join([*self._last][-lines:])
+
+    def close(self) -> None:
+        self._take(self._unfinished)
+        self._file.close()
+
+    def _take(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if not text:
+            return
+        self.position += 1
+        self._last.append(text)
+        if any(mark in text for mark in _LORA_COMPLAINTS):
+            self._complaints.append((self.position, text))
+
+    def _rotate_if_full(self) -> None:
+        if self._file.tell() >= self._max_bytes:
+            self._file.close()
+            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("ab", buffering=0)
