@@ -1,0 +1,197 @@
+"""The configuration that SimpleTuner reads, built from what was chosen.
+
+Sources: SimpleTuner 3.1.6 and 4.8.0, `simpletuner_sdk/server/services/field_registry/` (the options),
+`helpers/models/flux/model.py` (target modules), `helpers/metadata/backends/base.py` (repeats).
+"""
+
+from typing import Any
+
+from api.domain.engine import InstalledBase, TrainerInstall
+from api.domain.training import FluxTrainingConfig
+from api.errors import InputError
+from api.trainer.workdir import Workdir
+
+ENOUGH_FOR_BF16_GIB = 40.0
+"""A 12-billion Flux trains unquantised from here on (SimpleTuner, documentation/quickstart/FLUX.md)."""
+SMALL_GPU_GIB = 32.0
+"""Below, base model and text encoders do not fit side by side while the caches are made."""
+LARGEST_TRAINER_SEED = 2**31 - 1
+
+_TINY_BASES = {"flux-tiny"}
+_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+_FLUX_TARGETS = {"attention+context": "all", "attention+context+feed_forward": "all+ffs"}
+
+
+def trainer_config(
+    config: FluxTrainingConfig,
+    *,
+    base: InstalledBase,
+    install: TrainerInstall,
+    workdir: Workdir,
+    vram_gib: float | None = None,
+) -> dict[str, Any]:
+    """`config.json`. `vram_gib` is the GPU's memory; None: unknown, so the base model is quantised to be safe.
+
+    Raises InputError `needs_gpu` for a choice that this machine's trainer cannot carry out.
+    """
+    fits = not install.gpu or base.name in _TINY_BASES or (vram_gib or 0) >= ENOUGH_FOR_BF16_GIB
+    return {
+        "model_type": "lora",
+        "model_family": base.family,
+        "model_flavour": "dev",  # the default, krea, is another model
+        "pretrained_model_name_or_path": str(base.diffusers_dir),
+        "pretrained_vae_model_name_or_path": str(base.diffusers_dir),
+        "output_dir": str(workdir.output),
+        "data_backend_config": str(workdir.backends),
+        "webhook_config": str(workdir.webhook),
+        "lora_type": "standard",
+        "lora_rank": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        **_target_modules(config, install.version),
+        "resolution": config.resolution,
+        "resolution_type": "pixel_area",
+        "train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "max_train_steps": config.steps,
+        "num_train_epochs": 0,  # one of the two must be 0
+        "learning_rate": config.learning_rate,
+        "lr_scheduler": config.lr_scheduler,
+        "lr_warmup_steps": config.lr_warmup_steps,
+        "optimizer": _optimizer(config, install.gpu),
+        "mixed_precision": config.mixed_precision,
+        "base_model_precision": _base_model_precision(config, install.gpu, fits),
+        "quantize_via": "cpu",  # the unquantised model would not fit a card that needs quantising
+        "offload_during_startup": install.gpu and (vram_gib or 0) < SMALL_GPU_GIB,
+        "caption_dropout_probability": config.caption_dropout,
+        "vae_batch_size": 1,  # a larger one needs that many images in every bucket
+        "checkpoint_step_interval": config.checkpoint_interval,
+        "checkpoints_total_limit": config.checkpoints_kept,
+        "resume_from_checkpoint": "latest",  # starts fresh where there is none
+        "seed": trainer_seed(config.seed),
+        "disable_bucket_pruning": True,
+        "validation_disable": True,
+        "disable_benchmark": True,
+        "report_to": "none",
+        "push_to_hub": False,
+    }
+
+
+def data_backends(config: FluxTrainingConfig, workdir: Workdir) -> list[dict[str, Any]]:
+    """`multidatabackend.json`: the dataset, and the cache of its captions.
+
+    Images keep their shape (aspect buckets, cut at the centre to a multiple of 64 pixels) and none is dropped for
+    being small. A bucket with fewer images than one optimizer step takes makes the trainer refuse the whole dataset;
+    with these repeats a bucket of a single image is enough.
+    """
+    return [
+        {
+            "id": "images",
+            "type": "local",
+            "dataset_type": "image",
+            "instance_data_dir": str(workdir.dataset),
+            "caption_strategy": "textfile",
+            "metadata_backend": "discovery",
+            "resolution": config.resolution,
+            "resolution_type": "pixel_area",
+            "crop": True,
+            "crop_aspect": "preserve",
+            "crop_style": "center",
+            "cache_dir_vae": str(workdir.cache / "vae"),
+            "repeats": config.batch_size * config.gradient_accumulation_steps - 1,
+        },
+        {
+            "id": "captions",
+            "type": "local",
+            "dataset_type": "text_embeds",
+            "default": True,
+            "cache_dir": str(workdir.cache / "text"),
+        },
+    ]
+
+
+def webhook_config() -> dict[str, Any]:
+    """`webhook.json` without its `callback_url`, which the runner puts in.
+
+    At `debug` the trainer would post every training image with every message.
+    """
+    return {"webhook_type": "raw", "log_level": "info"}
+
+
+def environment(install: TrainerInstall, workdir: Workdir, *, job_id: str, inherited: dict[str, str]) -> dict[str, str]:
+    """The trainer's whole environment: of `inherited` only what a process on this machine needs, so no secret of ours.
+
+    Version 3 cannot resume when huggingface_hub is told to be offline, so there its network is a closed port.
+    """
+    offline = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    if major(install.version) >= 4:
+        offline = {"HF_HUB_OFFLINE": "1", "SIMPLETUNER_ACCELERATE_SIGNAL_FILE": str(workdir.triggers)}
+    passed = {name: value for name, value in inherited.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
+    return {
+        **passed,
+        "PATH": f"{install.python.parent}:{inherited.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+        "CONFIG_BACKEND": "json",
+        "CONFIG_PATH": str(workdir.config),
+        "SIMPLETUNER_JOB_ID": job_id,
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "WANDB_MODE": "disabled",
+        **offline,
+        **install.env,
+    }
+
+
+_PASSED = {"HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"}
+_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "PYTORCH_", "TORCH", "TRITON_")
+
+
+def major(version: str) -> int:
+    return int(version.split(".", 1)[0])
+
+
+def trainer_seed(seed: int) -> int:
+    """`seed` as SimpleTuner takes it: 32 bits, and never 0, which it replaces by the clock."""
+    return seed % LARGEST_TRAINER_SEED or LARGEST_TRAINER_SEED
+
+
+def _target_modules(config: FluxTrainingConfig, version: str) -> dict[str, Any]:
+    if config.target_modules != "attention":
+        return {"flux_lora_target": _FLUX_TARGETS[config.target_modules]}
+    if major(version) >= 4:
+        return {"peft_lora_target_modules": list(_ATTENTION)}
+    # 3.1.6 has no name for just these four. It accepts this one, has no list for it, and falls back to its
+    # DEFAULT_LORA_TARGET: to_k, to_q, to_v, to_out.0 (and to_qkv, which Flux only has when fused).
+    return {"flux_lora_target": "all+ffs+embedder+controlnet"}
+
+
+def _optimizer(config: FluxTrainingConfig, gpu: bool) -> str:
+    match config.optimizer:
+        case "auto":
+            return "bnb-adamw8bit" if gpu else "adamw_bf16"
+        case "adamw8bit":
+            _require_gpu(gpu, "optimizer", "adamw8bit")
+            return "bnb-adamw8bit"
+        case "adamw_bf16":
+            return "adamw_bf16"
+
+
+def _base_model_precision(config: FluxTrainingConfig, gpu: bool, fits: bool) -> str:
+    chosen = config.base_model_precision
+    if chosen == "auto":
+        return "no_change" if fits else "fp8-quanto"
+    if chosen in {"fp8-quanto", "nf4-bnb"}:
+        _require_gpu(gpu, "base_model_precision", chosen)
+    return chosen
+
+
+def _require_gpu(gpu: bool, field: str, value: str) -> None:
+    if not gpu:
+        raise InputError(
+            f"{field} {value} needs a CUDA GPU, and the trainer on this machine has none.",
+            code="needs_gpu",
+            value=value,
+            hint=f"Leave {field} out, or set it to `auto`.",
+        )

@@ -1,0 +1,58 @@
+"""Where everything of one training lies: one folder, the same names in every attempt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FINAL_LORA = "pytorch_lora_weights.safetensors"
+"""SimpleTuner's name for a LoRA, in the output folder and in every training checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """`root` is absolute and belongs to one training; a later attempt works in the same folder and resumes."""
+
+    root: Path
+
+    @property
+    def dataset(self) -> Path:
+        """The images, each with its caption in a `.txt` of the same stem."""
+        return self.root / "dataset"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config" / "config.json"
+
+    @property
+    def backends(self) -> Path:
+        return self.root / "config" / "multidatabackend.json"
+
+    @property
+    def webhook(self) -> Path:
+        """Written by the runner, the only one who knows its port."""
+        return self.root / "config" / "webhook.json"
+
+    @property
+    def triggers(self) -> Path:
+        """SimpleTuner >= 4.8 looks here at each step for `{"manual_checkpoint": n}` with a new n."""
+        return self.root / "config" / "triggers.json"
+
+    @property
+    def cache(self) -> Path:
+        """Encoded captions and images; a later attempt finds them again."""
+        return self.root / "cache"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def final_lora(self) -> Path:
+        return self.output / FINAL_LORA
+
+    @property
+    def run(self) -> Path:
+        """The files of the newest attempt's runner; earlier ones are `run-1`, `run-2`, ..."""
+        return self.root / "run"
+
+    def checkpoint_lora(self, step: int) -> Path:
+        return self.output / f"checkpoint-{step}" / FINAL_LORA
