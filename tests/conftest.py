@@ -1,11 +1,16 @@
 """Fixtures every test may use."""
 
 import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import redis
 
 from api.settings import PROJECT_ROOT, Settings
+from api.storage import Storage, open_storage
+from tests.servers import PostgresServer, S3Server, postgres_server, s3_server, valkey_server
 
 
 @pytest.fixture(autouse=True)
@@ -25,4 +30,73 @@ def engines_dir() -> Path:
 @pytest.fixture
 def settings(tmp_path: Path, engines_dir: Path) -> Settings:
     """Embedded defaults in a folder of the test's own, sharing the installed engines."""
-    return Settings(_env_file=None, masuka_data_dir=tmp_path / "data", masuka_engines_dir=engines_dir)  # type: ignore[call-arg]
+    return Settings(_env_file=None, masuka_data_dir=tmp_path / "data", masuka_engines_dir=engines_dir)
+
+
+# ---- real servers: one of each per test process, started by the first test that asks --------------------------------
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[str]:
+    with valkey_server() as url:
+        yield url
+
+
+@pytest.fixture
+def valkey_url(_valkey: str) -> str:
+    """A real Valkey with nothing in it."""
+    with redis.Redis.from_url(_valkey) as client:
+        client.flushall()
+    return _valkey
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(_postgres: PostgresServer) -> Iterator[str]:
+    """A new, empty database on a real PostgreSQL."""
+    name = f"test_{uuid4().hex}"
+    _postgres.run(f"CREATE DATABASE {name}")
+    yield _postgres.url(name)
+    _postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """DATABASE_URL for each database: empty for the default, SQLite in the data folder."""
+    if request.param == "sqlite":
+        return ""
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 server; its one bucket is shared, so tests use keys of their own."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_settings(settings: Settings, s3: S3Server) -> Settings:
+    """The same settings, with files in the bucket."""
+    folders = {"masuka_data_dir": settings.masuka_data_dir, "masuka_engines_dir": settings.masuka_engines_dir}
+    return Settings(_env_file=None, **folders, **s3.settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage_settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings for each place that files can be kept in."""
+    found: Settings = request.getfixturevalue("settings" if request.param == "local" else "s3_settings")
+    return found
+
+
+@pytest.fixture
+async def storage(storage_settings: Settings) -> AsyncIterator[Storage]:
+    """Each place that files can be kept in, open."""
+    async with open_storage(storage_settings) as opened:
+        yield opened

