@@ -1,6 +1,6 @@
 """How ComfyUI is started: command line, environment and search paths, decided without touching anything."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from api.domain.engine import ComfyInstall
@@ -41,10 +41,9 @@ def environment(install: ComfyInstall, environ: Mapping[str, str], cpu_count: in
     return {**kept, "PYTHONUNBUFFERED": "1", **install.env}
 
 
-def search_paths(models_dirs: Iterable[Path], nodes_dir: Path) -> dict[str, dict[str, str]]:
+def search_paths(models_dir: Path, nodes_dir: Path) -> dict[str, dict[str, str]]:
     """The content of `extra_model_paths.yaml`, in the shape that ComfyUI's `utils/extra_config.py` reads."""
-    paths = {
-        f"base_{number}": {"base_path": str(folder), **{name: name for name in _MODEL_FOLDERS}}
-        for number, folder in enumerate(models_dirs)
+    return {
+        "base": {"base_path": str(models_dir), **{name: name for name in _MODEL_FOLDERS}},
+        "nodes": {"custom_nodes": str(nodes_dir)},
     }
-    return {**paths, "nodes": {"custom_nodes": str(nodes_dir)}}

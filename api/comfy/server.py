@@ -4,11 +4,10 @@ import asyncio
 import json
 import os
 import shutil
-import signal
-import socket
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -18,6 +17,7 @@ from api.comfy import launch
 from api.comfy.client import ComfyClient
 from api.comfy.history import Output
 from api.comfy.log import ChildLog
+from api.comfy.process import accepts, describe_exit, end_group, free_port
 from api.domain.engine import ComfyInstall, InstalledBase
 from api.errors import EngineError
 
@@ -26,9 +26,17 @@ log = structlog.get_logger(__name__)
 # Loading torch from a cold disk takes minutes on small machines; a process that has ended is noticed at once.
 _START_LIMIT_SECONDS = 600.0
 _POLL_SECONDS = 0.05
-_GRACE_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 1.0
 _READ_BYTES = 65536
 _OUR_OUTPUT = "masuka"
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """What a child was started with; one folder of models, as two bases may use one name for different weights."""
+
+    nodes: frozenset[Path]
+    models_dir: Path
 
 
 class ComfyServer:
@@ -41,8 +49,7 @@ class ComfyServer:
         self._install = install
         self._base_dir = base_dir
         self._log_path = log_path
-        self._nodes: frozenset[Path] = frozenset()
-        self._models_dirs: tuple[Path, ...] = ()
+        self._profile: _Profile | None = None
         self._process: Process | None = None
         self._client: ComfyClient | None = None
         self._log: ChildLog | None = None
@@ -82,7 +89,7 @@ class ComfyServer:
             self._user_left.set()
 
     async def ensure(self, base: InstalledBase) -> ComfyClient:
-        """Have ComfyUI ready for `base`; restarted only if it is dead, or lacks the base's nodes or models."""
+        """Have ComfyUI ready for `base`; it is restarted if it is dead, or serves other nodes or models."""
         async with self._changing:
             return await self._ensure(base)
 
@@ -114,26 +121,21 @@ class ComfyServer:
     # ---- starting ------------------------------------------------------------------------------------------------
 
     async def _ensure(self, base: InstalledBase) -> ComfyClient:
-        nodes = frozenset((*self._install.custom_nodes, *base.custom_nodes))
-        while self.running and not self._serves(nodes, base) and self._users:
+        wanted = _Profile(frozenset((*self._install.custom_nodes, *base.custom_nodes)), base.models_dir)
+        while self.running and self._profile != wanted and self._users:
             self._user_left.clear()
             await self._user_left.wait()
-        if self._client is None or not self.running or not self._serves(nodes, base):
+        if self._client is None or not self.running or self._profile != wanted:
             await self._stop()
-            self._nodes = nodes
-            # Remembering the others saves a restart each time two bases take turns.
-            self._models_dirs = tuple(dict.fromkeys((*self._models_dirs, base.models_dir)))
-            self._client = await self._start()
+            self._client = await self._start(wanted)
+            self._profile = wanted
         return self._client
 
-    def _serves(self, nodes: frozenset[Path], base: InstalledBase) -> bool:
-        return nodes == self._nodes and base.models_dir in self._models_dirs
-
-    async def _start(self) -> ComfyClient:
+    async def _start(self, profile: _Profile) -> ComfyClient:
         started_at = monotonic()
-        search_paths = await asyncio.to_thread(self._prepare_folders)
+        search_paths = await asyncio.to_thread(self._prepare_folders, profile)
         self._log = ChildLog(self._log_path)
-        port = _free_port()
+        port = free_port()
         self._process = await asyncio.create_subprocess_exec(
             *launch.command(self._install, self._base_dir, search_paths, port, os.getpid()),
             env=launch.environment(self._install, os.environ, len(os.sched_getaffinity(0))),
@@ -157,8 +159,8 @@ class ComfyServer:
         deadline = monotonic() + _START_LIMIT_SECONDS
         while monotonic() < deadline:
             if process.returncode is not None:
-                raise self._start_error(f"ComfyUI ended while starting ({_describe_exit(process.returncode)}).")
-            if await _accepts(port):
+                raise self._start_error(f"ComfyUI ended while starting ({describe_exit(process.returncode)}).")
+            if await accepts(port):
                 return
             await asyncio.sleep(_POLL_SECONDS)
         raise self._start_error(f"ComfyUI was not ready after {_START_LIMIT_SECONDS:.0f} s.")
@@ -171,7 +173,7 @@ class ComfyServer:
             hint=f"Its whole log is {self._log_path.name}; `masuka install comfyui` mends an installation.",
         )
 
-    def _prepare_folders(self) -> Path:
+    def _prepare_folders(self, profile: _Profile) -> Path:
         """ComfyUI expects these folders; pictures that a dead predecessor has left belong to no attempt any more."""
         for name in ("custom_nodes", "input", "output", "user", "models/loras"):
             (self._base_dir / name).mkdir(parents=True, exist_ok=True)
@@ -179,11 +181,11 @@ class ComfyServer:
         nodes_dir = self._base_dir / "masuka_nodes"
         shutil.rmtree(nodes_dir, ignore_errors=True)
         nodes_dir.mkdir()
-        for node in self._nodes:
+        for node in profile.nodes:
             (nodes_dir / node.name).symlink_to(node.absolute(), target_is_directory=True)
         search_paths = self._base_dir / "extra_model_paths.yaml"
         # JSON is YAML, and knows how to quote any path.
-        search_paths.write_text(json.dumps(launch.search_paths(self._models_dirs, nodes_dir)))
+        search_paths.write_text(json.dumps(launch.search_paths(profile.models_dir, nodes_dir)))
         return search_paths
 
     # ---- stopping ------------------------------------------------------------------------------------------------
@@ -192,53 +194,19 @@ class ComfyServer:
         process, client, pump = self._process, self._client, self._pump
         self._process = self._client = self._pump = None
         if process is not None:
-            await _end_group(process)
+            await end_group(process)
         if client is not None:
             await client.aclose()
         if pump is not None:
-            await pump
+            await asyncio.wait({pump}, timeout=_LAST_WORDS_SECONDS)
+            pump.cancel()
         if self._log is not None:
             self._log.close()
 
 
 async def _pump(process: Process, child_log: ChildLog) -> None:
-    """Until the last process that writes to the pipe has ended."""
+    """Until the last process that can write to the pipe has ended."""
     assert process.stdout is not None
     while data := await process.stdout.read(_READ_BYTES):
         child_log.feed(data)
-    log.info("comfyui_ended", pid=process.pid, how=_describe_exit(await process.wait()))
-
-
-async def _end_group(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_GRACE_SECONDS):
-            await process.wait()
-    # Also when ComfyUI itself has gone: a custom node may have started processes of its own.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
-
-
-def _describe_exit(returncode: int) -> str:
-    if returncode >= 0:
-        return f"exit status {returncode}"
-    name = signal.Signals(-returncode).name
-    return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+    log.info("comfyui_ended", pid=process.pid, how=describe_exit(await process.wait()))

@@ -24,8 +24,6 @@ from typing import Any, NoReturn
 
 from api.errors import InputError
 
-MAX_LORAS = 8
-
 Graph = dict[str, Any]
 Value = str | int | float | bool
 
@@ -99,8 +97,8 @@ def parse_template(name: str, text: str) -> WorkflowTemplate:
 def bind(template: WorkflowTemplate, values: Mapping[str, Value], loras: Sequence[LoraUse] = ()) -> Graph:
     """The graph for `POST /prompt`, with every parameter set; start from `template.defaults()` to set only some.
 
-    Raises InputError `workflow_parameter_unknown`, `_missing` or `_invalid` naming the parameters,
-    `workflow_without_loras`, `too_many_loras`.
+    Raises InputError `workflow_parameter_unknown`, `_missing` or `_invalid` naming the parameters, and
+    `workflow_without_loras`.
     """
     _check_names(template, values)
     graph = copy.deepcopy(template.graph)
@@ -227,8 +225,6 @@ def _insert_loras(template: WorkflowTemplate, graph: Graph, loras: Sequence[Lora
             code="workflow_without_loras",
             hint=f"Put [[{_LORAS}]] into the title of the node that loads the base model.",
         )
-    if len(loras) > MAX_LORAS:
-        raise InputError(f"At most {MAX_LORAS} LoRAs, got {len(loras)}.", code="too_many_loras", value=len(loras))
     users = [node["inputs"] for node in graph.values()]
     # Canvas exports number their nodes; nodes inside subgraphs have ids like "12:3".
     free_id = max((int(node_id) for node_id in graph if node_id.isdecimal()), default=0) + 1

@@ -1,0 +1,92 @@
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api.comfy import child
+from api.comfy.process import accepts, describe_exit, end_group, free_port
+from tests.waiting import until
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+FORKS = (
+    "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    "print(p.pid, flush=True); time.sleep(60)"
+)
+
+STARTS_A_CHILD = (
+    "import os, subprocess, sys, time;"
+    "command = [sys.executable, sys.argv[1], str(os.getpid()), '-c', 'import time; time.sleep(60)'];"
+    "print(subprocess.Popen(command).pid, flush=True); time.sleep(60)"
+)
+
+
+async def start(*command: str) -> tuple[Process, bytes]:
+    """A process that leads a group, and the first line it printed."""
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, start_new_session=True)
+    assert process.stdout is not None
+    return process, await process.stdout.readline()
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+async def test_ending_a_group_ends_the_processes_that_its_leader_started():
+    process, line = await start("-c", FORKS)
+    await end_group(process)
+    await until(lambda: gone(int(line)))
+    assert process.returncode == -signal.SIGTERM
+
+
+async def test_a_process_that_ignores_being_asked_is_killed(monkeypatch):
+    monkeypatch.setattr("api.comfy.process._GRACE_SECONDS", 0.05)
+    process, _ = await start("-c", STUBBORN)
+    await end_group(process)
+    assert process.returncode == -signal.SIGKILL
+
+
+async def test_ending_what_has_ended_is_no_error():
+    process, _ = await start("-c", "")
+    await process.wait()
+    await end_group(process)
+
+
+async def test_a_child_dies_with_the_process_that_started_it():
+    parent, line = await start("-c", STARTS_A_CHILD, child.__file__)
+    child_pid = int(line)
+    await until(lambda: "time.sleep" in psutil.Process(child_pid).cmdline()[2])
+    parent.kill()
+    await parent.wait()
+    await until(lambda: gone(child_pid))
+
+
+async def test_a_child_whose_starter_is_gone_does_not_start(tmp_path: Path):
+    started = tmp_path / "started"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, child.__file__, str(os.getpid() + 1), "-c", f"open({str(started)!r}, 'w')", stderr=PIPE
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"gone already" in said
+    assert not started.exists()
+
+
+@pytest.mark.parametrize(
+    ("returncode", "said"), [(0, "exit status 0"), (-15, "SIGTERM"), (-9, "SIGKILL, perhaps out of memory")]
+)
+def test_an_exit_is_described_for_people(returncode, said):
+    assert describe_exit(returncode) == said
+
+
+async def test_a_port_accepts_only_while_somebody_listens():
+    port = free_port()
+    assert not await accepts(port)
+    with socket.create_server(("127.0.0.1", port)):
+        assert await accepts(port)
+    assert not await accepts(port)
