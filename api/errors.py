@@ -11,7 +11,8 @@ MasukaError                     500 internal_error
 └── JobError                        a job failed; `code`, message and hint end on its row
     ├── EngineError                 ComfyUI or SimpleTuner said no, or died
     ├── StorageError                bytes could not be stored, or did not read back as written
-    └── InstallError                an engine or a base model could not be installed
+    ├── InstallError                an engine or a base model could not be installed
+    └── RetryableError              this attempt failed for a reason that another one may not meet
 
 `code` is stable and what programs match on; `detail` says what was wrong; `value` is the value that was wrong;
 `hint` says what to do. Only `routes/problems.py` knows how this becomes HTTP.
@@ -121,3 +122,9 @@ class InstallError(JobError):
 
     title = "Installation failed"
     default_code = "install_failed"
+
+
+class RetryableError(JobError):
+    """This attempt failed for a reason that another one may not meet."""
+
+    default_code = "attempt_failed"

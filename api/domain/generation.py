@@ -1,0 +1,103 @@
+"""What may be asked of a picture, and what the request comes to once every choice is made."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.domain.text import Name, Prompt
+from api.errors import InputError
+
+MAX_SEED = 2**53 - 1
+"""ComfyUI takes 2^64 - 1, but a JSON number in a browser does not."""
+MAX_LORAS = 8
+MAX_IMAGES = 100
+SIZE_STEP = 16
+
+Scale = Annotated[float, Field(ge=-2, le=2, description="How strongly the LoRA is applied.")]
+ModelId = Annotated[UUID, Field(strict=False)]
+
+
+class LoraChoice(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    model_id: ModelId
+    scale: Scale = 1.0
+
+
+class GenerateImageRequest(BaseModel):
+    """Strict: a number in quotes, NaN, infinity or an unknown field is refused by name."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={
+            "example": {"prompt": "a photo of ohwx on a blue background", "width": 1024, "height": 1024, "seed": 7}
+        },
+    )
+
+    model_id: ModelId | None = Field(None, description="The LoRA; none: the bare base model.")
+    prompt: Prompt
+    negative_prompt: Prompt = ""
+    num_inference_steps: int = Field(28, ge=1, le=200)
+    guidance_scale: float = Field(3.5, ge=0, le=100, description="Flux's distilled guidance.")
+    true_cfg_scale: float = Field(
+        1.0, ge=1, le=100, description="Above 1 the negative prompt has an effect, at twice the time."
+    )
+    width: int = Field(1024, ge=SIZE_STEP, multiple_of=SIZE_STEP)
+    height: int = Field(1024, ge=SIZE_STEP, multiple_of=SIZE_STEP)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="None: a random one, which the asset records.")
+    lora_scale: Scale = 1.0
+    num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")
+    base_model: Name | None = Field(None, description="Default: the LoRA's own.")
+    loras: list[LoraChoice] = Field(default_factory=list, max_length=MAX_LORAS)
+    workflow: Name | None = Field(None, description="Template to use; default: the base model's own.")
+
+    def lora_choices(self) -> list[LoraChoice]:
+        """`model_id` and `loras` as one stack. Raises InputError for more than 8, or the same one twice."""
+        own = [] if self.model_id is None else [LoraChoice(model_id=self.model_id, scale=self.lora_scale)]
+        stack = [*own, *self.loras]
+        if len(stack) > MAX_LORAS:
+            raise InputError(
+                f"At most {MAX_LORAS} LoRAs can be stacked, got {len(stack)}.", code="too_many_loras", value=len(stack)
+            )
+        ids = [choice.model_id for choice in stack]
+        if len(set(ids)) != len(ids):
+            raise InputError(
+                "The same LoRA is named twice.", code="lora_repeated", hint="Name it once, with the scale you want."
+            )
+        return stack
+
+    def check_size(self, max_side: int) -> None:
+        """Raises InputError `size_too_large`."""
+        for name, side in (("width", self.width), ("height", self.height)):
+            if side > max_side:
+                raise InputError(
+                    f"{name} must be at most {max_side}, got {side}.",
+                    code="size_too_large",
+                    value=side,
+                    hint="Ask for a smaller picture, or raise MASUKA_MAX_SIDE.",
+                )
+
+    def seeds(self, random_seed: int) -> list[int]:
+        """One seed per picture. Raises InputError `seed_out_of_range` when the last would be too large."""
+        first = random_seed if self.seed is None else self.seed
+        if first + self.num_images - 1 > MAX_SEED:
+            raise InputError(
+                f"seed + num_images - 1 must be at most {MAX_SEED}.",
+                code="seed_out_of_range",
+                value=first,
+                hint="Take a smaller seed.",
+            )
+        return list(range(first, first + self.num_images))
+
+    def warnings(self) -> list[str]:
+        if self.negative_prompt and self.true_cfg_scale <= 1:
+            return ["negative_prompt has no effect: Flux needs true_cfg_scale above 1 for it."]
+        return []
+
+
+def affinity(base_model: str, loras: list[dict[str, Any]]) -> str:
+    """Jobs with the same one need no model or LoRA switch between them."""
+    return "|".join([base_model, *(f"{lora['file']}@{lora['scale']}" for lora in loras)])

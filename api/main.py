@@ -1,0 +1,39 @@
+"""The API: one application made from settings, nothing at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+from fastapi import FastAPI
+
+from api import __version__
+from api.redis_server import redis_url
+from api.resources import Resources, open_resources
+from api.routes import assets, datasets, generate, guard, health, jobs, models, problems, progress, training
+from api.scratch import sweep
+from api.services.datasets import discard_abandoned
+from api.settings import Settings
+
+DESCRIPTION = "Train LoRAs with SimpleTuner and make pictures with ComfyUI on one GPU. Errors are RFC 9457 problems."
+
+
+class State(TypedDict):
+    resources: Resources
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with open_resources(settings, redis_url(settings)) as resources:
+            sweep(settings)
+            await discard_abandoned(resources.sessions, resources.storage)
+            yield {"resources": resources}
+
+    app = FastAPI(
+        title="MASUKA", version=__version__, description=DESCRIPTION, lifespan=lifespan, redirect_slashes=True
+    )
+    app.add_middleware(guard.Guard, settings=settings)
+    problems.install(app)
+    for module in (health, datasets, training, progress, generate, assets, models, jobs):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,147 @@
+"""Progress over Redis streams: one reader per process, however many clients listen.
+
+Every event goes to two streams in one step: the job's own, from which a client that comes back replays, and the
+common one, which each process reads once and hands out. Entry ids of the job's stream are the SSE event ids.
+"""
+
+import asyncio
+import json
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from api.domain.progress import Snapshot
+
+log = structlog.get_logger(__name__)
+
+COMMON = "masuka:progress"
+COMMON_LENGTH = 10_000
+JOB_LENGTH = 1_000
+KEEP_SECONDS = 7 * 24 * 3600
+CLIENT_BUFFER = 64
+_EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+_PUBLISH = """
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'd', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', 'j', ARGV[1], 'i', id, 'd', ARGV[2])
+return id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    id: str
+    data: bytes
+    """The snapshot as JSON."""
+
+
+def job_stream(job_id: UUID) -> str:
+    return f"{COMMON}:{job_id}"
+
+
+def is_event_id(text: str) -> bool:
+    return _EVENT_ID.fullmatch(text) is not None
+
+
+class Progress:
+    """Publish and follow snapshots. Losing Redis silences it and loses nothing: the database has the state."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._listeners: dict[str, set[asyncio.Queue[Event]]] = defaultdict(set)
+        self._reader: asyncio.Task[None] | None = None
+
+    async def publish(self, job_id: UUID, snapshot: Snapshot) -> None:
+        data = json.dumps(snapshot.to_dict())
+        try:
+            await self._redis.eval(  # type: ignore[misc]
+                _PUBLISH,
+                2,
+                job_stream(job_id),
+                COMMON,
+                str(job_id),
+                data,
+                str(JOB_LENGTH),
+                str(KEEP_SECONDS),
+                str(COMMON_LENGTH),
+            )
+        except (RedisError, OSError) as exc:
+            log.warning("progress_not_published", job_id=str(job_id), error=str(exc))
+
+    async def last_id(self, job_id: UUID) -> str:
+        """Id of the job's newest event, `0-0` when there is none (or Redis does not answer)."""
+        with suppress(RedisError, OSError):
+            for entry_id, _ in await self._redis.xrevrange(job_stream(job_id), count=1):
+                return bytes(entry_id).decode()
+        return "0-0"
+
+    async def since(self, job_id: UUID, event_id: str) -> list[Event] | None:
+        """Events after `event_id`; None when that id is not (or no longer) one of this job's."""
+        if not is_event_id(event_id):
+            return None
+        try:
+            known = event_id == "0-0" or bool(await self._redis.xrange(job_stream(job_id), event_id, event_id))
+            entries = await self._redis.xrange(job_stream(job_id), f"({event_id}") if known else None
+        except (RedisError, OSError):
+            return None
+        if entries is None:
+            return None
+        return [Event(bytes(entry_id).decode(), fields[b"d"]) for entry_id, fields in entries]
+
+    @asynccontextmanager
+    async def listen(self, job_id: UUID) -> AsyncIterator["asyncio.Queue[Event]"]:
+        """A queue of this job's events from now on; a slow reader loses the oldest, never the newest."""
+        queue: asyncio.Queue[Event] = asyncio.Queue(CLIENT_BUFFER)
+        key = str(job_id)
+        self._listeners[key].add(queue)
+        if self._reader is None or self._reader.done():
+            last = await self._common_end()
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read(last), name="progress-reader")
+        try:
+            yield queue
+        finally:
+            self._listeners[key].discard(queue)
+            if not self._listeners[key]:
+                del self._listeners[key]
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def _common_end(self) -> bytes:
+        with suppress(RedisError, OSError):
+            for entry_id, _ in await self._redis.xrevrange(COMMON, count=1):
+                return bytes(entry_id)
+        return b"0-0"
+
+    async def _read(self, last: bytes) -> None:
+        """The process's one reader; it outlives interruptions of Redis and goes on where it was."""
+        while True:
+            try:
+                batches = await self._redis.xread({COMMON: last}, count=500, block=5000)
+            except (RedisError, OSError) as exc:
+                log.warning("progress_reader_interrupted", error=str(exc))
+                await asyncio.sleep(0.5)
+                continue
+            for _, entries in batches or ():
+                for entry_id, fields in entries:
+                    last = entry_id
+                    self._hand_out(fields)
+
+    def _hand_out(self, fields: dict[bytes, bytes]) -> None:
+        event = Event(fields[b"i"].decode(), fields[b"d"])
+        for queue in self._listeners.get(fields[b"j"].decode(), ()):
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)

@@ -1,0 +1,39 @@
+"""Everything a process of MASUKA holds open, opened and closed in one place; the API and the workers share it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from arq.connections import ArqRedis
+
+from api.db import Sessions, open_database
+from api.progress import Progress
+from api.queue import JobQueue, open_redis
+from api.settings import Settings
+from api.storage import Storage, open_storage
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    settings: Settings
+    sessions: Sessions
+    redis: ArqRedis
+    queue: JobQueue
+    progress: Progress
+    storage: Storage
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, redis_url: str) -> AsyncIterator[Resources]:
+    """Open what a process needs; `redis_url` is the user's, or the embedded server's.
+
+    Raises ConfigError when the database or the storage cannot be used.
+    """
+    redis = open_redis(redis_url)
+    progress = Progress(redis)
+    try:
+        async with open_database(settings) as sessions, open_storage(settings) as storage:
+            yield Resources(settings, sessions, redis, JobQueue(redis), progress, storage)
+    finally:
+        await progress.close()
+        await redis.aclose()

@@ -1,0 +1,213 @@
+"""`/api/datasets`: training images in, read, out."""
+
+import json
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.domain.intake import ReportEntry
+from api.domain.upload import UploadLimits
+from api.errors import InputError
+from api.models import Dataset
+from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep
+from api.routes.multipart import Received, receive_multipart
+from api.routes.once import OnceDep
+from api.routes.problems import responses
+from api.scratch import scratch
+from api.services import datasets
+from api.services.datasets import DatasetForm
+from api.services.pages import page
+
+router = APIRouter(prefix="/api/datasets", tags=["datasets"])
+
+EXAMPLE = {
+    "id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
+    "name": "ohwx",
+    "image_count": 20,
+    "video_count": 0,
+    "is_processed": True,
+    "captions_generated": False,
+    "dataset_metadata": {"trigger_word": "ohwx", "caption_style": None, "preprocessing_params": None},
+    "created_at": "2026-11-22T10:00:00Z",
+    "updated_at": "2026-11-22T10:00:02Z",
+}
+
+
+class DatasetOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
+
+    id: UUID
+    name: str
+    image_count: int
+    video_count: int
+    is_processed: bool
+    captions_generated: bool
+    dataset_metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class FileReport(BaseModel):
+    """What became of one uploaded file."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    filename: str
+    status: str = Field(description="`taken` or `refused`.")
+    code: str | None = Field(None, description="Why it was refused; stable.")
+    reason: str = ""
+    duplicate_of: str | None = None
+
+
+class DatasetCreated(DatasetOut):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {**EXAMPLE, "files": [{"filename": "1.png", "status": "taken", "reason": ""}]}}
+    )
+
+    files: list[FileReport] = Field(description="A word on every file of the upload.")
+
+
+class ImageOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    filename: str
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+    caption: str
+    caption_source: str
+
+
+class DatasetDetail(DatasetOut):
+    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE, "images": []}})
+
+    images: list[ImageOut]
+
+
+class DatasetList(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE], "next_cursor": None}})
+
+    items: list[DatasetOut]
+    next_cursor: str | None
+
+
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["name", "files"],
+                    "properties": {
+                        "name": {"type": "string", "minLength": 1, "maxLength": 100},
+                        "trigger_word": {"type": "string", "maxLength": 100},
+                        "caption_style": {"type": "string", "maxLength": 100},
+                        "preprocessing_params": {"type": "string", "description": "A JSON object."},
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "PNG, JPEG or WebP, with same-stem .txt captions; or one zip of them.",
+                        },
+                    },
+                },
+                "example": {"name": "ohwx", "trigger_word": "ohwx", "files": ["1.png", "1.txt"]},
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/", status_code=201, response_model=DatasetCreated, responses=responses(400, 413, 422), openapi_extra=UPLOAD_BODY
+)
+async def create_dataset(
+    request: Request, resources: ResourcesDep, settings: SettingsDep, session: SessionDep, once: OnceDep
+) -> Any:
+    """Upload images (with captions), or one zip; answers for every file what became of it."""
+    limits = UploadLimits.of(settings)
+    with scratch(settings) as workdir:
+        received = await receive_multipart(request, workdir / "upload", limits)
+        form = parse_form(received)
+
+        async def work() -> DatasetCreated:
+            created = await datasets.create(
+                resources.sessions, session, resources.storage, limits, form, received.files, workdir / "intake"
+            )
+            return created_answer(created.dataset, created.report)
+
+        hashes = await once.hashes([file.path for file in received.files])
+        return await once(
+            {"form": form.model_dump(), "names": [file.filename for file in received.files], "files": hashes}, 201, work
+        )
+
+
+def parse_form(received: Received) -> DatasetForm:
+    """The fields, checked. Raises InputError naming the first wrong one."""
+    fields: dict[str, Any] = {}
+    for name, values in received.fields.items():
+        if len(values) > 1:
+            raise InputError(f"{name} was sent {len(values)} times.", code="field_repeated", value=name)
+        if values[0] != "":
+            fields[name] = values[0]
+    if "preprocessing_params" in fields:
+        fields["preprocessing_params"] = _json_object(fields["preprocessing_params"])
+    try:
+        return DatasetForm.model_validate(fields)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        where = ".".join(str(part) for part in error["loc"])
+        raise InputError(f"{where}: {error['msg']}", code="validation_failed", value=fields.get(where)) from exc
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise InputError(
+            "preprocessing_params is not JSON.",
+            code="validation_failed",
+            value=text,
+            hint='Send an object such as {"crop": true}.',
+        ) from exc
+    if not isinstance(value, dict) or "\\u0000" in json.dumps(value):
+        raise InputError(
+            "preprocessing_params must be a JSON object without NUL characters.", code="validation_failed", value=text
+        )
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def created_answer(dataset: Dataset, report: tuple[ReportEntry, ...]) -> DatasetCreated:
+    return DatasetCreated(
+        **DatasetOut.model_validate(dataset).model_dump(), files=[FileReport.model_validate(entry) for entry in report]
+    )
+
+
+@router.get("/", responses=responses(422))
+async def list_datasets(session: SessionDep, limit: Limit = 50, cursor: Cursor = None) -> DatasetList:
+    found = await page(session, Dataset, limit=limit, cursor=cursor, where=[datasets.VISIBLE])
+    return DatasetList(items=[DatasetOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+
+
+@router.get("/{dataset_id}", responses=responses(404, 422))
+async def get_dataset(session: SessionDep, dataset_id: IdPath) -> DatasetDetail:
+    dataset = await datasets.get(session, dataset_id)
+    rows = await datasets.images(session, dataset_id)
+    return DatasetDetail(
+        **DatasetOut.model_validate(dataset).model_dump(), images=[ImageOut.model_validate(row) for row in rows]
+    )
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=responses(404, 409, 422))
+async def delete_dataset(resources: ResourcesDep, session: SessionDep, dataset_id: IdPath) -> None:
+    """Remove the dataset and its files; refused while a training needs them."""
+    await datasets.delete(session, resources.storage, dataset_id)

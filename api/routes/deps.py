@@ -1,0 +1,54 @@
+"""What routes ask for: the resources, a transaction, ids and pages."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path, Query, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.resources import Resources
+from api.settings import Settings
+
+AFTER_COMMIT = "after_commit"
+
+
+def get_resources(request: Request) -> Resources:
+    resources: Resources = request.state.resources
+    return resources
+
+
+ResourcesDep = Annotated[Resources, Depends(get_resources)]
+
+
+def get_settings(resources: ResourcesDep) -> Settings:
+    return resources.settings
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+
+
+AfterCommit = Callable[[], Awaitable[None]]
+
+
+async def get_session(resources: ResourcesDep) -> AsyncIterator[AsyncSession]:
+    """One transaction per request, committed before the answer; bells ring only after it."""
+    async with resources.sessions() as session:
+        yield session
+        await session.commit()
+        for act in session.info.get(AFTER_COMMIT, ()):
+            await act()
+
+
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+"""`scope="function"`: FastAPI would otherwise commit after answering, and answer success for a failed commit."""
+
+
+def after_commit(session: AsyncSession, act: AfterCommit) -> None:
+    """Do this once the transaction is safe, as with bells that a rollback must not ring."""
+    session.info.setdefault(AFTER_COMMIT, []).append(act)
+
+
+IdPath = Annotated[UUID, Path(examples=["6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11"])]
+Limit = Annotated[int, Query(ge=1, le=200, description="Rows on a page.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]

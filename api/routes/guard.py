@@ -1,0 +1,99 @@
+"""Stands before every route: the token, the Host and Origin of browsers, and the size of a body."""
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import InputError, MasukaError, TooLargeError, UnauthorizedError
+from api.routes.problems import answer, problem
+from api.settings import Settings, is_loopback
+
+OPEN_PATHS = frozenset({"/health"})
+MAX_JSON_BYTES = 1_000_000
+
+
+class ForbiddenError(InputError):
+    """This request may come from a web page that only pretends to be ours."""
+
+    status = 403
+    title = "Forbidden"
+    default_code = "origin_not_allowed"
+
+
+class Guard:
+    """Pure ASGI, so that it costs nothing to streams.
+
+    Without a token only this machine may ask, so a Host that is not loopback (DNS rebinding) and an Origin other than
+    the Host (a web page posting across sites) are refused.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._token = settings.api_token
+        self._hosts = {host.lower() for host in (*settings.masuka_allowed_hosts, settings.masuka_host)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(headers)
+        if refusal is not None:
+            await answer(problem(refusal))(scope, receive, send)
+            return
+        multipart = headers.get("content-type", "").lower().startswith("multipart/")
+        try:
+            await self._app(scope, receive if multipart else _limited(receive), send)
+        except TooLargeError as exc:
+            await answer(problem(exc))(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> MasukaError | None:
+        if self._token and not self._authorised(headers):
+            return UnauthorizedError(
+                "A valid token is needed.",
+                code="token_invalid",
+                hint="Send `Authorization: Bearer <MASUKA_API_TOKEN>`.",
+            )
+        host = _host_name(headers.get("host", ""))
+        if not self._token and not (is_loopback(host) or host in self._hosts):
+            return ForbiddenError(
+                "This Host is not allowed.", code="host_not_allowed", value=host, hint="Add it to MASUKA_ALLOWED_HOSTS."
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            return ForbiddenError("Requests from web pages of another origin are not allowed.", value=origin)
+        size = headers.get("content-length", "0")
+        multipart = headers.get("content-type", "").lower().startswith("multipart/")
+        return _too_large() if not multipart and size.isdigit() and int(size) > MAX_JSON_BYTES else None
+
+    def _authorised(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token.encode())
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _too_large() -> TooLargeError:
+    return TooLargeError(f"The body is larger than {MAX_JSON_BYTES:,} bytes.", code="body_too_large")
+
+
+def _limited(receive: Receive) -> Receive:
+    """`receive` that stops a body sent in chunks at the same limit."""
+    seen = 0
+
+    async def receive_limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_JSON_BYTES:
+            raise _too_large()
+        return message
+
+    return receive_limited

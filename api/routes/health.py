@@ -1,0 +1,122 @@
+"""`/`, `/health` and `/ready`: who we are, whether we live, whether work gets done."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api import __version__
+from api.domain.job import Queue
+from api.errors import MasukaError
+from api.resources import Resources
+from api.routes.deps import ResourcesDep
+from api.services import workers
+
+router = APIRouter(tags=["service"])
+CHECK_SECONDS = 5.0
+
+
+class Root(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"name": "MASUKA", "version": "0.1.0", "docs": "/docs", "ready": "/ready"}}
+    )
+
+    name: str
+    version: str
+    docs: str
+    ready: str
+
+
+class Health(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
+
+    status: Literal["ok"]
+
+
+class Part(BaseModel):
+    ok: bool
+    detail: str = ""
+
+
+class Readiness(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"ready": True, "parts": {"database": {"ok": True, "detail": ""}}, "base_models": ["flux-dev"]}
+        }
+    )
+
+    ready: bool
+    parts: dict[str, Part]
+    base_models: list[str]
+
+
+@router.get("/")
+async def root() -> Root:
+    return Root(name="MASUKA", version=__version__, docs="/docs", ready="/ready")
+
+
+@router.get("/health")
+async def health() -> Health:
+    """The process lives; needs no token."""
+    return Health(status="ok")
+
+
+@router.get(
+    "/ready", responses={503: {"model": Readiness, "description": "Some part does not work; the answer says which."}}
+)
+async def ready(resources: ResourcesDep) -> JSONResponse:
+    """Whether a job submitted now would be done: database, Redis, storage, workers and ComfyUI."""
+    checks = {
+        "database": _database(resources),
+        "redis": _redis(resources),
+        "storage": resources.storage.check(),
+        "worker_cpu": _worker(resources, Queue.CPU),
+        "worker_gpu": _worker(resources, Queue.GPU),
+        "comfyui": _comfyui(resources),
+    }
+    found = await asyncio.gather(*(_checked(check) for check in checks.values()))
+    parts = dict(zip(checks, found, strict=True))
+    bases = await workers.installed_bases(resources.redis, resources.settings)
+    all_ok = all(part.ok for part in parts.values())
+    answer = Readiness(ready=all_ok, parts=parts, base_models=sorted(bases))
+    return JSONResponse(answer.model_dump(), 200 if all_ok else 503)
+
+
+async def _checked(check: Awaitable[str | None]) -> Part:
+    try:
+        return Part(ok=True, detail=await asyncio.wait_for(check, CHECK_SECONDS) or "")
+    except TimeoutError:
+        return Part(ok=False, detail=f"No answer within {CHECK_SECONDS:g} s.")
+    except (MasukaError, RedisError, OSError, SQLAlchemyError) as exc:
+        return Part(ok=False, detail=str(exc))
+
+
+async def _database(resources: Resources) -> None:
+    async with resources.sessions() as session:
+        await session.execute(text("SELECT 1"))
+
+
+async def _redis(resources: Resources) -> None:
+    await resources.redis.ping()
+
+
+async def _worker(resources: Resources, queue: Queue) -> None:
+    if await workers.pulse(resources.redis, queue) is None:
+        raise MasukaError(f"No {queue} worker gives a sign of life.", hint=f"Start one: masuka worker {queue}")
+
+
+async def _comfyui(resources: Resources) -> str:
+    """A ComfyUI that sleeps is ready: it starts when a picture needs it."""
+    said = await workers.pulse(resources.redis, Queue.GPU) or {}
+    state = said.get("comfyui", "unknown")
+    if state in ("failed", "unknown"):
+        raise MasukaError(
+            f"ComfyUI: {said.get('comfyui_error') or state}", hint="See the worker's log and `masuka doctor`."
+        )
+    return str(state)

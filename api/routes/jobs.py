@@ -1,0 +1,119 @@
+"""`/api/jobs`: the queue as it is, cancel and retry."""
+
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.domain.job import Kind, Queue, Status
+from api.models import Job
+from api.resources import Resources
+from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, after_commit
+from api.routes.once import OnceDep
+from api.routes.problems import responses
+from api.services import jobs
+from api.services.pages import page
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+EXAMPLE = {
+    "id": "0d6f3c8f-2b11-4c57-9d5e-6f1c9f8e3a0b",
+    "kind": "image",
+    "queue": "gpu",
+    "status": "running",
+    "priority": 0,
+    "attempt": 1,
+    "max_attempts": 3,
+    "cancel_requested_at": None,
+    "progress": {"status": "generating", "progress": 40.0, "step": 8, "total_steps": 20},
+    "error_code": None,
+    "error_message": None,
+    "error_hint": None,
+    "retry_of": None,
+    "created_at": "2026-11-22T10:00:00Z",
+    "started_at": "2026-11-22T10:00:00Z",
+    "finished_at": None,
+}
+
+
+class JobOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
+
+    id: UUID
+    kind: Kind
+    queue: Queue
+    status: Status
+    priority: int
+    attempt: int
+    max_attempts: int
+    cancel_requested_at: datetime | None
+    progress: dict[str, Any] = Field(description="The last snapshot; see the progress stream.")
+    error_code: str | None
+    error_message: str | None
+    error_hint: str | None
+    retry_of: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobList(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE], "next_cursor": None}})
+
+    items: list[JobOut]
+    next_cursor: str | None
+
+
+async def cancel_and_announce(session: AsyncSession, resources: Resources, job_id: UUID) -> Job:
+    """Ask for the cancel; once that is committed the worker and the listeners hear of it."""
+    job = await jobs.request_cancel(session, job_id)
+    after_commit(session, partial(resources.queue.announce_cancel, job_id))
+    if job.status_enum is Status.CANCELLED:
+        after_commit(session, partial(resources.progress.publish, job_id, jobs.snapshot_of(job)))
+    return job
+
+
+@router.get("/", responses=responses(422))
+async def list_jobs(
+    session: SessionDep,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[Status | None, Query()] = None,
+    kind: Annotated[Kind | None, Query()] = None,
+) -> JobList:
+    where = [col(Job.status) == status.value] if status else []
+    where += [col(Job.kind) == kind.value] if kind else []
+    found = await page(session, Job, limit=limit, cursor=cursor, where=where)
+    return JobList(items=[JobOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+
+
+@router.get("/{job_id}", responses=responses(404, 422))
+async def get_job(session: SessionDep, job_id: IdPath) -> JobOut:
+    return JobOut.model_validate(await jobs.get(session, job_id))
+
+
+@router.post("/{job_id}/cancel", responses=responses(404, 409, 422), response_model=JobOut)
+async def cancel_job(session: SessionDep, resources: ResourcesDep, once: OnceDep, job_id: IdPath) -> Any:
+    """A pending job is cancelled at once, a running one is asked to stop; asking again changes nothing."""
+
+    async def work() -> JobOut:
+        return JobOut.model_validate(await cancel_and_announce(session, resources, job_id))
+
+    return await once({}, 200, work)
+
+
+@router.post("/{job_id}/retry", status_code=201, responses=responses(404, 409, 422), response_model=JobOut)
+async def retry_job(session: SessionDep, resources: ResourcesDep, once: OnceDep, job_id: IdPath) -> Any:
+    """A new job with the same inputs for a failed or cancelled one."""
+
+    async def work() -> JobOut:
+        job = await jobs.retry(session, job_id)
+        after_commit(session, partial(resources.queue.ring, Queue(job.queue)))
+        return JobOut.model_validate(job)
+
+    return await once({}, 201, work)

@@ -1,0 +1,76 @@
+"""`Idempotency-Key` on a route: `return await once(fields, status, work)`."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from api.errors import InputError
+from api.routes.deps import ResourcesDep, SessionDep
+from api.routes.problems import MEDIA_TYPE, problem
+from api.services import idempotency
+
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Repeat a request safely: the same key gets the first answer, and the work is done once.",
+    ),
+]
+
+
+class Once:
+    """Does the work of one POST once per key; without a key it just does it."""
+
+    def __init__(self, request: Request, resources: ResourcesDep, session: SessionDep, key: KeyHeader = None) -> None:
+        self._request = request
+        self._sessions = resources.sessions
+        self._session = session
+        self._key = key
+
+    async def hashes(self, files: Sequence[Path]) -> list[str]:
+        """What the files add to the fingerprint; without a key there is none, and nothing is read."""
+        return [] if self._key is None else await asyncio.to_thread(lambda: [_sha256(path) for path in files])
+
+    async def __call__(self, fields: Mapping[str, Any], status: int, work: Callable[[], Awaitable[BaseModel]]) -> Any:
+        if self._key is None:
+            return await work()
+        print_ = idempotency.fingerprint(self._request.method, self._request.url.path, fields)
+        owner = await idempotency.begin(self._sessions, self._key, print_)
+        if not isinstance(owner, str):
+            return _replay(owner.body, owner.status_code or status, owner.media_type)
+        try:
+            result = await work()
+            body = result.model_dump(mode="json")
+            await idempotency.keep(self._session, self._key, owner, status, body, "application/json")
+        except InputError as exc:
+            await self._session.rollback()  # SQLite has one writer, and ours may hold the lock
+            found = problem(exc).model_dump(mode="json", exclude_none=True)
+            async with self._sessions.begin() as session:
+                await idempotency.keep(session, self._key, owner, exc.status, found, MEDIA_TYPE)
+            raise
+        except BaseException:
+            await self._session.rollback()
+            await idempotency.forget(self._sessions, self._key, owner)
+            raise
+        return result
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replay(body: dict[str, Any], status: int, media_type: str) -> Response:
+    return JSONResponse(body, status, {"Idempotency-Replayed": "true"}, media_type)
+
+
+OnceDep = Annotated[Once, Depends(scope="function")]

@@ -1,0 +1,123 @@
+"""`/api/progress/stream/{id}`: server-sent events of a session, an asset or a job."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header
+from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncSession
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.domain.job import TERMINAL
+from api.errors import NotFoundError
+from api.models import GeneratedAsset, Job, TrainingSession
+from api.progress import Event
+from api.resources import Resources
+from api.routes.deps import IdPath, ResourcesDep
+from api.routes.problems import responses
+from api.services import jobs
+
+router = APIRouter(prefix="/api/progress", tags=["progress"])
+
+HEARTBEAT_SECONDS = 15
+LOOK_SECONDS = 3.0
+"""With no event for this long the row is looked at, so that an end which Redis lost is still told."""
+RETRY_MILLISECONDS = 2000
+ENDED = frozenset(status.value for status in TERMINAL)
+
+EXAMPLE = """id: 1795333830717-0
+data: {"status": "training", "progress": 25.0, "stage": "training", "step": 500, "total_steps": 2000, "loss": 0.41}
+"""
+
+
+async def job_of(session: AsyncSession, any_id: UUID) -> Job:
+    """The job of a session, of an asset, or itself. Raises NotFoundError."""
+    for table in (TrainingSession, GeneratedAsset):
+        row = await session.get(table, any_id)
+        if row is not None and row.task_id is not None:
+            return await jobs.get(session, row.task_id)
+    job = await session.get(Job, any_id)
+    if job is None:
+        raise NotFoundError(
+            "There is no session, asset or job with this id.", code="stream_not_found", value=str(any_id)
+        )
+    return job
+
+
+@router.get(
+    "/stream/{any_id}",
+    response_class=EventSourceResponse,
+    responses={
+        **responses(404, 422),
+        200: {"description": "Snapshots until the job ends.", "content": {"text/event-stream": {"example": EXAMPLE}}},
+        204: {"description": "The job has ended and there is nothing new: EventSource then stops."},
+    },
+)
+async def stream_progress(
+    resources: ResourcesDep,
+    any_id: IdPath,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> Response:
+    """Unnamed events, each a whole snapshot: `{status, progress, message, stage, step, total_steps, loss, ...}`.
+
+    The first one is the present state; after `Last-Event-ID` come those that were missed. The stream ends with the job.
+    """
+    async with resources.sessions() as session:
+        job = await job_of(session, any_id)
+    if (
+        last_event_id is not None
+        and job.status_enum in TERMINAL
+        and await resources.progress.since(job.id, last_event_id) == []
+    ):
+        return Response(status_code=204)
+    return EventSourceResponse(
+        _events(resources, job.id, last_event_id),
+        ping=HEARTBEAT_SECONDS,
+        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(resources: Resources, job_id: UUID, last_event_id: str | None) -> AsyncIterator[ServerSentEvent]:
+    """Listen first, then look at what was before: nothing falls between the two."""
+    async with resources.progress.listen(job_id) as queue:
+        last, ended = "0-0", False
+        missed = None if last_event_id is None else await resources.progress.since(job_id, last_event_id)
+        for event in [await _present(resources, job_id)] if missed is None else missed:
+            yield _message(event)
+            last, ended = event.id, _ended(event)
+        while not ended:
+            try:
+                event = await asyncio.wait_for(queue.get(), LOOK_SECONDS)
+            except TimeoutError:
+                event = await _present(resources, job_id)
+                if not _ended(event):
+                    continue
+            else:
+                if _order(event.id) <= _order(last):
+                    continue
+            yield _message(event)
+            last, ended = event.id, _ended(event)
+
+
+async def _present(resources: Resources, job_id: UUID) -> Event:
+    """The present state from the database, under the id of the newest event: what comes after it is news."""
+    last = await resources.progress.last_id(job_id)
+    async with resources.sessions() as session:
+        snapshot = jobs.snapshot_of(await jobs.get(session, job_id))
+    return Event(last, json.dumps(snapshot.to_dict()).encode())
+
+
+def _message(event: Event) -> ServerSentEvent:
+    return ServerSentEvent(event.data.decode(), id=event.id, retry=RETRY_MILLISECONDS)
+
+
+def _ended(event: Event) -> bool:
+    return json.loads(event.data)["status"] in ENDED
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    milliseconds, _, number = event_id.partition("-")
+    return int(milliseconds), int(number)

@@ -1,0 +1,117 @@
+"""`/api/training`: start, follow and cancel trainings."""
+
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import col
+
+from api.domain.job import Queue
+from api.models import TrainingSession
+from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep, after_commit
+from api.routes.jobs import cancel_and_announce
+from api.routes.once import OnceDep
+from api.routes.problems import responses
+from api.services import trainings, workers
+from api.services.pages import page
+from api.services.trainings import TrainFluxRequest
+
+router = APIRouter(prefix="/api/training", tags=["training"])
+
+SessionStatus = Literal["pending", "training", "completed", "failed", "cancelled"]
+EXAMPLE = {
+    "id": "1c9f8e6f-3a0b-4c57-9d5e-0d6f3c8f2b11",
+    "name": "ohwx",
+    "dataset_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
+    "model_type": "flux_image",
+    "status": "training",
+    "config": {"steps": 2000, "rank": 32, "alpha": 16.0, "base_model": "flux-dev", "trigger_word": "ohwx"},
+    "progress": 25.0,
+    "current_step": 500,
+    "total_steps": 2000,
+    "current_loss": 0.41,
+    "task_id": "0d6f3c8f-2b11-4c57-9d5e-6f1c9f8e3a0b",
+    "error_message": None,
+    "started_at": "2026-11-22T10:00:00Z",
+    "completed_at": None,
+    "created_at": "2026-11-22T10:00:00Z",
+    "updated_at": "2026-11-22T10:10:00Z",
+}
+
+
+class SessionOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
+
+    id: UUID
+    name: str
+    dataset_id: UUID | None
+    model_type: str
+    status: SessionStatus
+    config: dict[str, Any]
+    progress: float = Field(description="0 to 100.")
+    current_step: int
+    total_steps: int
+    current_loss: float | None
+    task_id: UUID
+    error_message: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SessionList(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE], "next_cursor": None}})
+
+    items: list[SessionOut]
+    next_cursor: str | None
+
+
+@router.post("/flux", status_code=201, responses=responses(404, 409, 422, 503), response_model=SessionOut)
+async def train_flux(
+    body: TrainFluxRequest, session: SessionDep, resources: ResourcesDep, settings: SettingsDep, once: OnceDep
+) -> Any:
+    """Train a Flux LoRA on a dataset; every field but `dataset_id` has a default."""
+
+    async def work() -> SessionOut:
+        installed = await workers.installed_bases(resources.redis, settings)
+        row = await trainings.submit(session, settings, installed, body)
+        after_commit(session, partial(resources.queue.ring, Queue.GPU))
+        return SessionOut.model_validate(row)
+
+    return await once(body.model_dump(mode="json"), 201, work)
+
+
+@router.get("/", responses=responses(422))
+async def list_sessions(
+    session: SessionDep,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[SessionStatus | None, Query()] = None,
+    model_type: Annotated[Literal["flux_image", "hunyuan_video", "wan_video"] | None, Query()] = None,
+) -> SessionList:
+    where = [col(TrainingSession.status) == status] if status else []
+    where += [col(TrainingSession.model_type) == model_type] if model_type else []
+    found = await page(session, TrainingSession, limit=limit, cursor=cursor, where=where)
+    return SessionList(items=[SessionOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+
+
+@router.get("/{session_id}", responses=responses(404, 422))
+async def get_session(session: SessionDep, session_id: IdPath) -> SessionOut:
+    return SessionOut.model_validate(await trainings.get(session, session_id))
+
+
+@router.post("/{session_id}/cancel", responses=responses(404, 409, 422), response_model=SessionOut)
+async def cancel_session(session: SessionDep, resources: ResourcesDep, once: OnceDep, session_id: IdPath) -> Any:
+    """A waiting session is cancelled at once, a running one stops within a minute; asking again changes nothing."""
+
+    async def work() -> SessionOut:
+        row = await trainings.get(session, session_id)
+        await cancel_and_announce(session, resources, trainings.task_of(row))
+        await session.refresh(row)
+        return SessionOut.model_validate(row)
+
+    return await once({}, 200, work)

@@ -1,0 +1,38 @@
+"""Which base model a request means."""
+
+from collections.abc import Collection
+
+from api.engines import catalogue
+from api.errors import InputError, UnavailableError
+from api.models import Model
+from api.settings import Settings
+
+PREFERRED = "flux-dev"
+
+
+def choose(settings: Settings, installed: Collection[str], *, named: str | None, loras: Collection[Model] = ()) -> str:
+    """The LoRAs' own base model, else the one named, else MASUKA_BASE_MODEL, else flux-dev when it is installed.
+
+    flux-tiny is a self-test: it is never chosen unless it was named or set. Raises InputError for an unknown name or
+    for a LoRA of another base model, UnavailableError `base_model_not_installed`.
+    """
+    own = {model.base_model for model in loras}
+    wanted = named or (next(iter(own)) if own else settings.masuka_base_model or PREFERRED)
+    catalogue.get(wanted)
+    for model in loras:
+        if model.base_model != wanted:
+            raise InputError(
+                f"LoRA {model.name!r} was made for {model.base_model}, not for {wanted}.",
+                code="lora_base_mismatch",
+                value=model.base_model,
+                hint="Leave base_model out, and use LoRAs of one base model together.",
+            )
+    if wanted not in installed:
+        others = ", ".join(sorted(installed)) or "there is none yet"
+        raise UnavailableError(
+            f"The base model {wanted} is not installed.",
+            code="base_model_not_installed",
+            value=wanted,
+            hint=f"Run `masuka install {wanted}`, or name an installed one: {others}.",
+        )
+    return wanted

@@ -1,0 +1,210 @@
+"""Datasets: taken in whole or not at all, read, and deleted with their files."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.db import Sessions
+from api.domain.caption import with_trigger_word
+from api.domain.intake import Intake, ReportEntry, TakenImage
+from api.domain.job import Kind, Status
+from api.domain.text import Name
+from api.domain.upload import IncomingFile, UploadLimits
+from api.errors import ConflictError, NotFoundError
+from api.intake.run import run_intake
+from api.lease import new_owner, owner_is_dead
+from api.models import Dataset, DatasetImage, TrainingSession
+from api.models.base import utcnow
+from api.storage import Storage
+
+PARALLEL_UPLOADS = 8
+OWNER = "intake_owner"
+"""In `dataset_metadata` while the files are being stored: who does it, so that a crash can be told from patience."""
+CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+class DatasetForm(BaseModel):
+    """The fields of the upload besides its files."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    trigger_word: Name | None = None
+    caption_style: Name | None = None
+    preprocessing_params: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    dataset: Dataset
+    report: tuple[ReportEntry, ...]
+
+
+async def create(
+    sessions: Sessions,
+    session: AsyncSession,
+    storage: Storage,
+    limits: UploadLimits,
+    form: DatasetForm,
+    files: Sequence[IncomingFile],
+    workdir: Path,
+) -> Created:
+    """Check every file, store what is usable, and only then show the dataset.
+
+    The rows come first, marked with their owner, so that files of an upload that dies half-way can be found and
+    removed; `session` is where the dataset becomes visible, in the caller's transaction.
+
+    Raises InputError with nothing kept when no file is usable.
+    """
+    intake = await run_intake(files, limits, workdir)
+    dataset, images = _rows(form, intake)
+    async with sessions.begin() as first:
+        first.add(dataset)
+        await first.flush()
+        first.add_all(images)
+    try:
+        await _store(storage, images, intake.images)
+        await session.merge(_finished(dataset))
+        await session.flush()
+    except BaseException:
+        await asyncio.shield(_discard(sessions, storage, dataset.id))
+        raise
+    return Created(dataset, intake.report)
+
+
+def _rows(form: DatasetForm, intake: Intake) -> tuple[Dataset, list[DatasetImage]]:
+    dataset_id = uuid4()
+    prefix = f"datasets/{dataset_id}"
+    images = [
+        _image_row(dataset_id, prefix, number, image, form.trigger_word) for number, image in enumerate(intake.images)
+    ]
+    metadata = form.model_dump(exclude={"name"}) | {OWNER: new_owner()}
+    dataset = Dataset(
+        id=dataset_id,
+        name=form.name,
+        storage_path=prefix,
+        image_count=len(images),
+        captions_generated=False,
+        dataset_metadata=metadata,
+    )
+    return dataset, images
+
+
+def _image_row(dataset_id: UUID, prefix: str, number: int, image: TakenImage, trigger_word: str | None) -> DatasetImage:
+    return DatasetImage(
+        dataset_id=dataset_id,
+        position=number,
+        filename=image.original_name,
+        key=f"{prefix}/{number:05d}-{image.path.name.lower()}",
+        sha256=image.sha256,
+        size_bytes=image.size,
+        width=image.width,
+        height=image.height,
+        caption=with_trigger_word(image.caption, trigger_word),
+        caption_source=image.caption_source.value,
+    )
+
+
+async def _store(storage: Storage, rows: Sequence[DatasetImage], images: Sequence[TakenImage]) -> None:
+    """Store every image, read back. The first failure ends the others too."""
+    turn = asyncio.Semaphore(PARALLEL_UPLOADS)
+
+    async def store(row: DatasetImage, image: TakenImage) -> None:
+        async with turn:
+            await storage.put_file(row.key, image.path, CONTENT_TYPES[image.format])
+            image.path.unlink()
+
+    tasks = [asyncio.create_task(store(row, image)) for row, image in zip(rows, images, strict=True)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _finished(dataset: Dataset) -> Dataset:
+    dataset.is_processed = True
+    dataset.updated_at = utcnow()
+    dataset.dataset_metadata = {key: value for key, value in dataset.dataset_metadata.items() if key != OWNER}
+    return dataset
+
+
+# ---- read --------------------------------------------------------------------------------------------------------
+
+VISIBLE = col(Dataset.is_processed).is_(True)
+
+
+async def get(session: AsyncSession, dataset_id: UUID) -> Dataset:
+    dataset = await session.get(Dataset, dataset_id)
+    if dataset is None or not dataset.is_processed:
+        raise NotFoundError("There is no dataset with this id.", code="dataset_not_found", value=str(dataset_id))
+    return dataset
+
+
+async def images(session: AsyncSession, dataset_id: UUID) -> list[DatasetImage]:
+    query = (
+        sa.select(DatasetImage).where(col(DatasetImage.dataset_id) == dataset_id).order_by(col(DatasetImage.position))
+    )
+    return list((await session.scalars(query)).all())
+
+
+# ---- delete ------------------------------------------------------------------------------------------------------
+
+
+async def delete(session: AsyncSession, storage: Storage, dataset_id: UUID) -> None:
+    """Remove the files and then the rows: repeating it finishes the job.
+
+    Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it waits or runs.
+    """
+    dataset = await get(session, dataset_id)
+    active = (Status.PENDING.value, Kind.TRAINING.running_word)
+    users = await session.scalar(
+        sa.select(sa.func.count())
+        .select_from(TrainingSession)
+        .where(col(TrainingSession.dataset_id) == dataset_id, col(TrainingSession.status).in_(active))
+    )
+    if users:
+        raise ConflictError(
+            "A training with this dataset waits or runs.",
+            code="dataset_in_use",
+            value=users,
+            hint="Cancel it first, or wait for its end.",
+        )
+    await _delete_files(storage, await images(session, dataset_id))
+    await session.delete(dataset)
+    await session.flush()
+
+
+async def _delete_files(storage: Storage, rows: Sequence[DatasetImage]) -> None:
+    turn = asyncio.Semaphore(PARALLEL_UPLOADS)
+
+    async def remove(key: str) -> None:
+        async with turn:
+            await storage.delete(key)
+
+    await asyncio.gather(*(remove(row.key) for row in rows))
+
+
+async def _discard(sessions: Sessions, storage: Storage, dataset_id: UUID) -> None:
+    async with sessions.begin() as session:
+        await _delete_files(storage, await images(session, dataset_id))
+        await session.execute(sa.delete(Dataset).where(col(Dataset.id) == dataset_id))
+
+
+async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
+    """Remove what uploads left behind whose process died half-way; how many there were."""
+    async with sessions() as session:
+        unfinished = (await session.scalars(sa.select(Dataset).where(col(Dataset.is_processed).is_(False)))).all()
+    dead = [dataset for dataset in unfinished if owner_is_dead(dataset.dataset_metadata.get(OWNER, ""))]
+    for dataset in dead:
+        await _discard(sessions, storage, dataset.id)
+    return len(dead)

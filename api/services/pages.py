@@ -1,0 +1,62 @@
+"""Lists, newest first, by cursor: a page costs the same wherever it is."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.errors import InputError
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    items: Sequence[Row]
+    next_cursor: str | None
+
+
+def encode_cursor(created_at: datetime, row_id: UUID) -> str:
+    return base64.urlsafe_b64encode(f"{created_at.isoformat()}|{row_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Raises InputError `cursor_invalid` for anything `encode_cursor` did not make."""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        when, _, row_id = text.partition("|")
+        created_at = datetime.fromisoformat(when)
+        if created_at.tzinfo is None:
+            raise ValueError("naive time")
+        return created_at, UUID(row_id)
+    except (ValueError, binascii.Error) as exc:
+        raise InputError(
+            "This cursor is not one that a list of this service gave out.",
+            code="cursor_invalid",
+            value=cursor,
+            hint="Use `next_cursor` of the page before as it is, or leave `cursor` out.",
+        ) from exc
+
+
+async def page(
+    session: AsyncSession, table: Any, *, limit: int, cursor: str | None, where: Sequence[sa.ColumnElement[bool]] = ()
+) -> Page[Any]:
+    """Rows of `table` by `created_at` and `id`, newest first."""
+    query = sa.select(table).where(*where)
+    if cursor is not None:
+        created_at, row_id = decode_cursor(cursor)
+        query = query.where(
+            sa.or_(table.created_at < created_at, sa.and_(table.created_at == created_at, table.id < row_id))
+        )
+    query = query.order_by(col(table.created_at).desc(), col(table.id).desc()).limit(limit + 1)
+    rows = (await session.scalars(query)).all()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(rows, encode_cursor(rows[-1].created_at, rows[-1].id) if more else None)

@@ -1,0 +1,78 @@
+"""Trainings: from a request to rows."""
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.domain.job import Kind
+from api.domain.text import Name
+from api.domain.training import FluxDefaults, FluxTrainingRequest
+from api.errors import ConflictError, NotFoundError
+from api.models import Job, TrainingSession
+from api.services import bases, datasets
+from api.settings import Settings
+
+
+class TrainFluxRequest(FluxTrainingRequest):
+    """`POST /api/training/flux`: all but the dataset is optional."""
+
+    dataset_id: UUID = Field(strict=False)
+    name: Name | None = Field(None, description="Name of the session and of its LoRA; default: the dataset's.")
+    base_model: Name | None = Field(None, description="Default: MASUKA_BASE_MODEL, else flux-dev when it is installed.")
+
+
+async def submit(
+    session: AsyncSession, settings: Settings, installed: Collection[str], request: TrainFluxRequest
+) -> TrainingSession:
+    """Validate and write the session and its job, with every default filled in.
+
+    Raises InputError (or a subclass) with nothing written, UnavailableError when the base model is not installed.
+    """
+    config = request.resolve(defaults(settings))
+    dataset = await datasets.get(session, request.dataset_id)
+    if dataset.image_count == 0:
+        raise ConflictError("This dataset has no images.", code="dataset_empty", value=str(dataset.id))
+    base_model = bases.choose(settings, installed, named=request.base_model)
+    stored: dict[str, Any] = config.model_dump(mode="json")
+    stored |= {"base_model": base_model, "trigger_word": config.trigger_word or dataset.trigger_word}
+    job = Job.new(Kind.TRAINING)
+    row = TrainingSession(
+        name=request.name or dataset.name,
+        dataset_id=dataset.id,
+        config=stored,
+        total_steps=config.steps,
+        task_id=job.id,
+        created_at=job.created_at,
+    )
+    session.add_all((job, row))
+    await session.flush()
+    return row
+
+
+def defaults(settings: Settings) -> FluxDefaults:
+    return FluxDefaults(
+        learning_rate=settings.default_flux_learning_rate,
+        steps=settings.default_flux_steps,
+        rank=settings.default_flux_rank,
+        alpha=settings.default_flux_alpha,
+        resolution=settings.default_resolution,
+    )
+
+
+async def get(session: AsyncSession, session_id: UUID) -> TrainingSession:
+    row = await session.get(TrainingSession, session_id)
+    if row is None:
+        raise NotFoundError(
+            "There is no training session with this id.", code="session_not_found", value=str(session_id)
+        )
+    return row
+
+
+def task_of(row: TrainingSession) -> UUID:
+    """The job of this session; every session has one from the transaction that made it."""
+    if row.task_id is None:
+        raise RuntimeError(f"training session {row.id} has no job")
+    return row.task_id

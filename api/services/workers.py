@@ -1,0 +1,33 @@
+"""What the workers say of themselves: a pulse in Redis that ends soon after they do."""
+
+import json
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from api.domain.job import Queue
+from api.engines import locate
+from api.settings import Settings
+
+PULSE_SECONDS = 3
+PULSE_LIFE_SECONDS = 12
+
+
+def pulse_key(queue: Queue) -> str:
+    return f"masuka:worker:{queue}"
+
+
+async def pulse(redis: Redis, queue: Queue) -> dict[str, Any] | None:
+    """The last pulse of this queue's worker; None when there is no worker, or Redis does not answer."""
+    try:
+        found = await redis.get(pulse_key(queue))
+    except (RedisError, OSError):
+        return None
+    return None if found is None else dict(json.loads(found))
+
+
+async def installed_bases(redis: Redis, settings: Settings) -> set[str]:
+    """Base models that can be used: what the GPU worker says, or what is on this machine when it does not answer."""
+    said = await pulse(redis, Queue.GPU)
+    return set(said["bases"]) if said and "bases" in said else set(locate.installed_bases(settings))

@@ -1,0 +1,1 @@
+"""What workers do: the dispatcher that claims jobs, and one runner per kind of job."""

@@ -1,0 +1,80 @@
+"""One attempt at a job, as its runner sees it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.domain.job import Kind, StopReason
+from api.domain.progress import Snapshot
+from api.models import Job
+from api.resources import Resources
+from api.services import jobs
+from api.services.jobs import Lease
+
+PUBLISH_INTERVAL_SECONDS = 0.1
+SAVE_INTERVAL_SECONDS = 1.0
+
+
+class Attempt:
+    """The lease, the snapshot so far and the wish to stop, if any.
+
+    A runner reports with `progress`, leaves the GPU with `release_gpu` once it no longer needs it, and ends with
+    `complete`.
+    """
+
+    def __init__(self, resources: Resources, job: Job, owner: str, release_gpu: Callable[[], None]) -> None:
+        self.resources = resources
+        self.job_id: UUID = job.id
+        self.kind: Kind = job.kind_enum
+        self.number: int = job.attempt
+        self.lease = Lease(job.id, owner)
+        self.stop_reason: StopReason | None = None
+        self.completed = False
+        self.release_gpu = release_gpu
+        self.task: asyncio.Task[None] | None = None
+        self._snapshot = Snapshot.from_dict(job.progress).with_changes(
+            status=self.kind.running_word, attempt=job.attempt, error_code=None, error_message=None, hint=None
+        )
+        self._published = 0.0
+        self._saved = 0.0
+
+    @property
+    def prompt_id(self) -> str:
+        """Unique to this claim, so that no leftover of an earlier one can be taken for ours."""
+        return f"{self.job_id}-{self.lease.owner.rpartition('|')[2]}"
+
+    async def progress(self, *, urgent: bool = False, **changes: object) -> None:
+        """Change the snapshot; it is published and saved now and then, at once when `urgent`.
+
+        Raises LeaseLostError.
+        """
+        self._snapshot = self._snapshot.with_changes(**changes)
+        now = time.monotonic()
+        if urgent or now - self._published >= PUBLISH_INTERVAL_SECONDS:
+            self._published = now
+            await self.resources.progress.publish(self.job_id, self._snapshot)
+        if urgent or now - self._saved >= SAVE_INTERVAL_SECONDS:
+            self._saved = now
+            async with self.resources.sessions.begin() as session:
+                await jobs.save_progress(session, self.lease, self._snapshot)
+
+    async def complete(self, record: Callable[[AsyncSession], Awaitable[None]]) -> None:
+        """Write the results and the job's completion in one transaction.
+
+        Raises LeaseLostError, with nothing written.
+        """
+        async with self.resources.sessions.begin() as session:
+            await jobs.save_progress(session, self.lease, self._snapshot.with_changes(progress=100.0))
+            await record(session)
+            job = await jobs.complete(session, self.lease)
+        self.completed = True
+        await self.resources.progress.publish(self.job_id, jobs.snapshot_of(job))
+
+    def stop(self, reason: StopReason) -> None:
+        """Tell the runner to stop, once; it sees CancelledError and finds the reason here."""
+        if self.stop_reason is None and self.task is not None:
+            self.stop_reason = reason
+            self.task.cancel()

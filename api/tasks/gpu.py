@@ -1,0 +1,107 @@
+"""What a GPU worker has besides the common resources: its ComfyUI child, the templates and the LoRA cache."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from api.comfy.client import ComfyClient
+from api.comfy.server import ComfyServer
+from api.domain.engine import InstalledBase
+from api.domain.workflow import WorkflowTemplate, parse_template
+from api.engines import locate
+from api.errors import ConfigError, EngineError, MasukaError
+from api.resources import Resources
+from api.settings import PROJECT_ROOT
+from api.tasks.lora_cache import LoraCache
+
+WORKFLOWS = PROJECT_ROOT / "comfy_workflows"
+
+
+class GpuKit:
+    """One per worker process; one worker process per data folder."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.settings = resources.settings
+        self.templates = load_templates()
+        self.comfy_error: str | None = None
+        """Why ComfyUI could not be started the last time, until it can."""
+        self._storage = resources.storage
+        self._comfy: ComfyServer | None = None
+
+    def base(self, name: str) -> InstalledBase:
+        return locate.base_model(self.settings, name)
+
+    def comfy(self) -> ComfyServer:
+        """The one ComfyUI of this worker, which starts when it is first used. Raises UnavailableError."""
+        if self._comfy is None:
+            folder = self.settings.masuka_data_dir / "comfyui"
+            self._comfy = ComfyServer(
+                locate.comfyui(self.settings), folder, self.settings.masuka_data_dir / "logs" / "comfyui.log"
+            )
+        return self._comfy
+
+    @asynccontextmanager
+    async def use_comfy(self, base: InstalledBase) -> AsyncIterator[ComfyClient]:
+        """ComfyUI ready for `base`. Raises EngineError `comfyui_start_failed`, which `/ready` then tells of, too."""
+        try:
+            await self.comfy().ensure(base)
+        except EngineError as exc:
+            self.comfy_error = exc.detail
+            raise
+        self.comfy_error = None
+        async with self.comfy().use(base) as client:
+            yield client
+
+    def loras(self) -> LoraCache:
+        return LoraCache(self._storage, self.comfy().lora_dir)
+
+    def state(self) -> dict[str, Any]:
+        """For the worker's pulse."""
+        return {
+            "comfyui": self._comfy_state(),
+            "comfyui_error": self.comfy_error,
+            "bases": locate.installed_bases(self.settings),
+        }
+
+    def _comfy_state(self) -> str:
+        if self.comfy_error is not None:
+            return "failed"
+        if self._comfy is not None:
+            return "running" if self._comfy.running else "asleep"
+        try:
+            locate.comfyui(self.settings)
+        except MasukaError:
+            return "not installed"
+        return "asleep"
+
+    async def close(self) -> None:
+        if self._comfy is not None:
+            await self._comfy.stop()
+
+
+def load_templates() -> dict[str, WorkflowTemplate]:
+    """The shipped workflow templates, by name. Raises InputError for one that is damaged."""
+    return {path.stem: parse_template(path.stem, path.read_text()) for path in WORKFLOWS.glob("*.json")}
+
+
+@asynccontextmanager
+async def open_gpu(resources: Resources) -> AsyncIterator[GpuKit]:
+    """The kit, for the one GPU worker of this data folder. Raises ConfigError when there is another."""
+    lock = FileLock(resources.settings.masuka_data_dir / "worker-gpu.lock")
+    try:
+        lock.acquire(timeout=5)
+    except Timeout as exc:
+        raise ConfigError(
+            "Another GPU worker uses this data folder.",
+            code="worker_running",
+            value=str(resources.settings.masuka_data_dir),
+            hint="Stop it, or give this one a data folder of its own with MASUKA_DATA_DIR.",
+        ) from exc
+    kit = GpuKit(resources)
+    try:
+        yield kit
+    finally:
+        await kit.close()
+        lock.release()

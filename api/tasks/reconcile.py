@@ -1,0 +1,63 @@
+"""Makes true again what a crash left untrue; runs in the cpu worker at start and every few seconds."""
+
+import asyncio
+from datetime import timedelta
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+
+from api.domain.job import Queue, Status
+from api.lease import owner_is_dead
+from api.models import Job, StoredAnswer
+from api.models.base import utcnow
+from api.resources import Resources
+from api.services import jobs
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS = 3.0
+ANSWERS_KEPT = timedelta(hours=24)
+
+
+async def reconcile_forever(resources: Resources) -> None:
+    while True:
+        try:
+            await reconcile(resources)
+        except SQLAlchemyError as exc:
+            log.warning("reconcile_failed", error=str(exc))
+        await asyncio.sleep(INTERVAL_SECONDS)
+
+
+async def reconcile(resources: Resources) -> None:
+    """End lost leases, ring for every queue that has pending jobs, forget old answers."""
+    for job in await _expire_lost(resources):
+        log.warning("worker_lost", job_id=str(job.id), status=job.status, attempt=job.attempt)
+        await resources.progress.publish(job.id, jobs.snapshot_of(job))
+    for queue in await _queues_with_work(resources):
+        await resources.queue.ring(queue)
+    async with resources.sessions.begin() as session:
+        await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - ANSWERS_KEPT))
+
+
+async def _expire_lost(resources: Resources) -> list[Job]:
+    async with resources.sessions.begin() as session:
+        running = (await session.scalars(sa.select(Job).where(col(Job.status) == Status.RUNNING.value))).all()
+        lost = [job for job in running if _is_lost(job)]
+        ended = [await jobs.expire(session, job) for job in lost]
+    return [job for job in ended if job is not None]
+
+
+def _is_lost(job: Job) -> bool:
+    if job.lease_owner is None or job.lease_until is None:
+        return False
+    return job.lease_until < utcnow() or owner_is_dead(job.lease_owner)
+
+
+async def _queues_with_work(resources: Resources) -> list[Queue]:
+    async with resources.sessions() as session:
+        names = await session.scalars(
+            sa.select(col(Job.queue)).where(col(Job.status) == Status.PENDING.value).distinct()
+        )
+        return [Queue(name) for name in names]
