@@ -1,7 +1,10 @@
-"""Where everything of one training lies: one folder, the same names in every attempt."""
+"""Where everything of one training lies: one folder, the same names in every attempt. Standard library only."""
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FINAL_LORA = "pytorch_lora_weights.safetensors"
 """SimpleTuner's name for a LoRA, in the output folder and in every training checkpoint."""
@@ -54,5 +57,44 @@ class Workdir:
         """The files of the newest attempt's runner; earlier ones are `run-1`, `run-2`, ..."""
         return self.root / "run"
 
+    @property
+    def spec(self) -> Path:
+        """What the runner starts, and how."""
+        return self.run / "spec.json"
+
+    @property
+    def runner(self) -> Path:
+        """Who runs."""
+        return self.run / "runner.json"
+
+    @property
+    def events(self) -> Path:
+        """What the trainer said."""
+        return self.run / "events.jsonl"
+
+    @property
+    def exit(self) -> Path:
+        """How the run ended; its presence says that it did."""
+        return self.run / "exit.json"
+
+    @property
+    def stdout(self) -> Path:
+        return self.run / "stdout.log"
+
+    @property
+    def stderr(self) -> Path:
+        return self.run / "stderr.log"
+
     def checkpoint_lora(self, step: int) -> Path:
         return self.output / f"checkpoint-{step}" / FINAL_LORA
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` so that a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,115 @@
+"""Why a training ended, from how its process ended, what it said and what it logged."""
+
+import re
+import signal
+from dataclasses import dataclass
+
+from api.trainer.state import TrainingState
+
+MESSAGE_CHARS = 600
+_LOG_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RunExit:
+    """How a run's process ended, as the runner wrote it down."""
+
+    returncode: int | None
+    """Says little: 3.1.6 exits 0 on most failures."""
+    signal: int | None
+    requested: bool
+    """Somebody asked the runner to stop it."""
+    started_at: float
+    ended_at: float
+    events: int
+    events_lost: int
+    """Messages that a full disk did not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a training failed, for its row: a stable code, what went wrong, what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+_HINTS = {
+    "out_of_memory": "Lower `resolution` or `batch_size`, or set `base_model_precision` to int8-quanto or nf4-bnb.",
+    "disk_full": "Free some disk space, then retry: the training resumes from its newest training checkpoint.",
+    "model_gated": "Accept the model's licence on huggingface.co and set HF_TOKEN, then install the base model again.",
+    "model_missing": "Files of the base model are missing; `masuka install` repairs them.",
+    "dataset_refused": "Check that the dataset has images, and that they are not smaller than 64 pixels.",
+    "bad_option": "The installed SimpleTuner does not take this configuration; see the training's log.",
+    "killed": "The machine was probably out of memory (RAM); close other programs or use a smaller precision.",
+    "trainer_lost": "The machine or the trainer's runner was stopped; retry to resume from the newest checkpoint.",
+    "trainer_interrupted": "Somebody stopped the trainer from outside; retry to resume from the newest checkpoint.",
+    "training_diverged": "Lower `learning_rate`, or raise `lr_warmup_steps`.",
+    "trainer_failed": "See the training's log for the whole story.",
+}
+
+# In this order: the first that matches wins. Texts of SimpleTuner 3.1.6 and 4.8.0, PyTorch, huggingface_hub, Linux.
+_PATTERNS = {
+    "out_of_memory": r"CUDA out of memory|HIP out of memory|OutOfMemoryError|CUDA error: out of memory"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: |^MemoryError",
+    "disk_full": r"No space left on device|Errno 28\b|Disk quota exceeded|Errno 122\b",
+    "model_gated": r"GatedRepoError|gated repo|Access to model .* is restricted|40[13] Client Error",
+    "dataset_refused": r"Dataset produced no usable samples|produce zero usable batches"
+    r"|dataset directories do not exist|No images were discovered|instance_data_dir",
+    "model_missing": r"couldn't connect to .*huggingface\.co|OfflineModeIsEnabled|LocalEntryNotFoundError"
+    r"|RepositoryNotFoundError|Error no file named|is not a (local folder|valid model identifier)"
+    r"|not a folder containing a .* file|does not appear to have a file named|Repo id must",
+    "bad_option": r"unrecognized arguments|invalid choice|expected one argument|Could not parse command line"
+    r"|train\.py: error|Optimizer .* not found",
+}
+
+
+def failure(code: str, message: str) -> Failure:
+    """A failure with the hint that belongs to `code`."""
+    return Failure(code, message[:MESSAGE_CHARS], _HINTS[code])
+
+
+def diagnose(end: RunExit | None, state: TrainingState, log_tail: str) -> Failure:
+    """Why a run that did not succeed ended so; `end` is None when even its runner died.
+
+    What the trainer said in its failure message decides, before anything that only stands in its log.
+    """
+    text = state.error or _last_words(log_tail)
+    code = _match(state.error) or (None if state.error else _match(text))
+    if code is not None:
+        return failure(code, _gist(text, code))
+    if state.dataset_failed:
+        return failure("dataset_refused", f"The trainer could not read the dataset: {_gist(text)}")
+    if end is None:
+        return failure("trainer_lost", "The trainer's runner is gone and left no word about how the run ended.")
+    if end.events_lost:
+        return failure("disk_full", f"The disk was full: {end.events_lost} messages of the trainer are lost.")
+    if end.signal == signal.SIGKILL:
+        return failure("killed", "The trainer was killed by the system.")
+    if end.signal is not None:
+        return failure("trainer_failed", f"The trainer died of {signal.Signals(end.signal).name}.")
+    if state.interrupted:
+        return failure("trainer_interrupted", "The trainer was interrupted.")
+    return failure("trainer_failed", _gist(text) or f"The trainer ended with exit code {end.returncode}.")
+
+
+def _match(text: str) -> str | None:
+    return next((code for code, pattern in _PATTERNS.items() if re.search(pattern, text, re.MULTILINE)), None)
+
+
+def _last_words(log: str) -> str:
+    """The last traceback in the log with what follows it, or else its last lines."""
+    clean = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    _, traceback, rest = clean.rpartition("Traceback (most recent call last)")
+    return traceback + rest if traceback else "\n".join(clean.splitlines()[-_LOG_LINES:])
+
+
+def _gist(text: str, code: str | None = None) -> str:
+    """The line that says it: the one that matches `code`, else the last one of a traceback, else the first."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if code is not None:
+        lines = [line for line in lines if re.search(_PATTERNS[code], line)] or lines
+    if not lines:
+        return ""
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
