@@ -1,4 +1,4 @@
-"""Makes `flux-tiny`: a 3.5 M parameter FLUX that draws captioned shapes at 64 px, for tests and for machines without a GPU.
+"""Makes `flux-tiny`: a 3.5 M parameter FLUX that draws captioned shapes at 64 px, on machines without a GPU too.
 
 One set of weights serves both engines. The trained parts (transformer, VAE) and the small layers of the two frozen text
 encoders lie in `flux_tiny_files/`. Made here, not stored: the tokenizers, which every ComfyUI ships, and the two token
@@ -15,20 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from api.engines.catalogue import FLUX_TINY
 from api.engines.safetensors_file import TensorInfo, write_with_tensor
 from api.errors import InstallError
 
 STORED_FILES = Path(__file__).with_name("flux_tiny_files")
-TRANSFORMER = "diffusion_models/flux-tiny.safetensors"
-CLIP_L = "text_encoders/clip_l.safetensors"
-T5XXL = "text_encoders/t5xxl.safetensors"
-VAE = "vae/ae.safetensors"
-DIFFUSERS_TO_COMFY = {
-    "transformer/diffusion_pytorch_model.safetensors": TRANSFORMER,
-    "text_encoder/model.safetensors": CLIP_L,
-    "text_encoder_2/model.safetensors": T5XXL,
-    "vae/diffusion_pytorch_model.safetensors": VAE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +63,11 @@ TOKENIZERS = (
 )
 
 
+def ingredients() -> list[Path]:
+    """Every file that decides what comes out."""
+    return [Path(__file__), *sorted(path for path in STORED_FILES.rglob("*") if path.is_file())]
+
+
 def make(target: Path, comfy_source: Path) -> None:
     """Write `target/diffusers` and `target/models` (hard links to the same weights); `target` must be new.
 
@@ -83,9 +79,9 @@ def make(target: Path, comfy_source: Path) -> None:
         _complete_text_encoder(pipeline / embedding.folder, embedding)
     for tokenizer in TOKENIZERS:
         _copy_tokenizer(comfy_source / tokenizer.comfy_folder, pipeline / tokenizer.folder, tokenizer.max_length)
-    for source, link in DIFFUSERS_TO_COMFY.items():
-        (target / "models" / link).parent.mkdir(parents=True, exist_ok=True)
-        os.link(pipeline / source, target / "models" / link)
+    for source, link in FLUX_TINY.links:
+        (target / link).parent.mkdir(parents=True, exist_ok=True)
+        os.link(target / source, target / link)
 
 
 def _complete_text_encoder(folder: Path, embedding: Embedding) -> None:

@@ -26,7 +26,9 @@ def read_shapes(path: Path) -> dict[str, TensorInfo]:
     header, _ = _read_header(path)
     try:
         return {
-            name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items() if name != METADATA
+            name: TensorInfo(entry["dtype"], tuple(entry["shape"]))
+            for name, entry in header.items()
+            if name != METADATA
         }
     except (KeyError, TypeError) as exc:
         raise _unreadable(path) from exc

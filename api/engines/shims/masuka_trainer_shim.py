@@ -15,9 +15,21 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-STUBS = frozenset(
-    "boto3 botocore hangul_romanize librosa num2words py3langid pypinyin skrample soundfile spacy torchaudio wandb".split()
-)
+STUBS = {
+    "boto3",
+    "botocore",
+    "hangul_romanize",
+    "librosa",
+    "num2words",
+    "py3langid",
+    "pypinyin",
+    "skrample",
+    "soundfile",
+    "soxr",
+    "spacy",
+    "torchaudio",
+    "wandb",
+}
 
 
 class _Stub(types.ModuleType):

@@ -36,7 +36,7 @@ def count(weights: StateDict, pattern: str) -> int:
     return number
 
 
-# ---- the diffusion model: heads, rotary axes and MLP width are fixed for hidden size 3072 -----------------------------
+# ---- the diffusion model: heads, rotary axes and MLP width are fixed for hidden size 3072 ---
 
 
 def detect_unet_config(state_dict: StateDict, key_prefix: str, *args: Any, **kwargs: Any) -> Any:
@@ -50,7 +50,7 @@ def detect_unet_config(state_dict: StateDict, key_prefix: str, *args: Any, **kwa
     return config
 
 
-# ---- the text encoders: called once for each file ---------------------------------------------------------------------
+# ---- the text encoders: called once for each file ---
 
 T5_ATTENTION = "encoder.block.0.layer.0.SelfAttention."
 T5_FEED_FORWARD = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"
@@ -95,7 +95,7 @@ def clip_config(state_dict: StateDict) -> dict[str, int]:
     }
 
 
-# ---- the VAE: channels, levels and norm groups are fixed ----------------------------------------------------------------
+# ---- the VAE: channels, levels and norm groups are fixed ---
 
 FIRST_CONVOLUTION = "encoder.conv_in.weight"
 loading: dict[str, StateDict] = {}

@@ -10,9 +10,9 @@ import types
 
 
 def works() -> bool:
-    """Whether torchvision imports; one built for another torch raises RuntimeError, and leaves half of itself behind."""
+    """Whether torchvision imports; one built for another torch raises RuntimeError and leaves half of itself behind."""
     try:
-        import torchvision  # type: ignore[import-not-found,unused-ignore]  # noqa: F401, PLC0415
+        import torchvision  # noqa: F401, PLC0415  to import it is the question
     except (ImportError, RuntimeError):
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]

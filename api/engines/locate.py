@@ -1,0 +1,111 @@
+"""Where the installed engines and base models are. Reads receipts and file headers; starts nothing."""
+
+import json
+from pathlib import Path
+
+from api.domain.engine import ComfyInstall, InstalledBase, TrainerInstall
+from api.engines import catalogue, engines, receipt
+from api.engines.catalogue import BaseModel, Weights
+from api.engines.receipt import Receipt
+from api.engines.safetensors_file import read_shapes
+from api.errors import UnavailableError
+from api.settings import Settings
+
+TINY_NODES = Path(__file__).with_name("comfy_nodes") / "masuka_tiny_models"
+TRANSFORMER = "diffusion_pytorch_model.safetensors"
+
+
+def comfyui(settings: Settings) -> ComfyInstall:
+    """Raises UnavailableError `engine_not_installed`."""
+    found = _engine(settings, "comfyui")
+    if settings.comfyui_path and Path(found.source) != settings.comfyui_path:
+        raise _not_installed("comfyui", f"for COMFYUI_PATH={settings.comfyui_path}")
+    return engines.comfyui_install(found)
+
+
+def simpletuner(settings: Settings) -> TrainerInstall:
+    """Raises UnavailableError `engine_not_installed`."""
+    found = _engine(settings, "simpletuner")
+    if settings.simpletuner_dir and not Path(found.source).is_relative_to(settings.simpletuner_dir):
+        raise _not_installed("simpletuner", f"for SIMPLETUNER_PATH={settings.simpletuner_dir}")
+    return engines.trainer_install(found)
+
+
+def base_model(settings: Settings, name: str) -> InstalledBase:
+    """Raises InputError `base_model_unknown`, UnavailableError `base_model_not_installed`."""
+    base = catalogue.get(name)
+    folder = settings.engines_dir / name
+    found = receipt.read(folder)
+    if found is None or not (folder / "diffusers" / "model_index.json").is_file():
+        raise UnavailableError(
+            f"The base model {name} is not installed.",
+            code="base_model_not_installed",
+            value=name,
+            hint=f"Run `masuka install {name}`.",
+        )
+    return _installed_base(base, folder, Weights(found.weights))
+
+
+def installed_bases(settings: Settings) -> list[str]:
+    """Names of the catalogue's base models whose installation is finished."""
+    return [name for name in catalogue.BASE_MODELS if receipt.read(settings.engines_dir / name)]
+
+
+def base_lora_targets(base: InstalledBase) -> dict[str, tuple[int, int]]:
+    """Every linear layer of the transformer, by diffusers' name: (out_features, in_features).
+
+    Reads only the headers of the transformer's files. Raises UnavailableError `base_model_not_installed` when they are
+    gone, EngineError `weights_unreadable` when they are damaged.
+    """
+    folder = base.diffusers_dir / "transformer"
+    index = folder / f"{TRANSFORMER}.index.json"
+    try:
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [TRANSFORMER]
+        tensors = {name: info for file in files for name, info in read_shapes(folder / file).items()}
+    except FileNotFoundError as exc:
+        raise UnavailableError(
+            f"The transformer of {base.name} is gone: there is no {exc.filename}.",
+            code="base_model_not_installed",
+            value=base.name,
+            hint=f"Run `masuka install {base.name}`.",
+        ) from exc
+    return {
+        name.removesuffix(".weight"): (info.shape[0], info.shape[1])
+        for name, info in tensors.items()
+        if name.endswith(".weight") and len(info.shape) == 2
+    }
+
+
+def _engine(settings: Settings, name: str) -> Receipt:
+    found = receipt.read(settings.engines_dir / name)
+    if found is None or not Path(found.python).exists() or not Path(found.source).exists():
+        raise _not_installed(name)
+    return found
+
+
+def _not_installed(name: str, detail: str = "") -> UnavailableError:
+    return UnavailableError(
+        f"{name} is not installed{' ' if detail else ''}{detail}.",
+        code="engine_not_installed",
+        value=name,
+        hint=f"Run `masuka install {name}`.",
+    )
+
+
+def _installed_base(base: BaseModel, folder: Path, weights: Weights) -> InstalledBase:
+    def file_name(prefix: str) -> str:
+        (name,) = (Path(file).name for file in base.comfy_files(weights) if file.startswith(prefix))
+        return name
+
+    return InstalledBase(
+        name=base.name,
+        family=base.family,
+        diffusers_dir=folder / "diffusers",
+        models_dir=folder / "models",
+        unet_name=file_name("diffusion_models/"),
+        clip_l_name=file_name("text_encoders/clip_l"),
+        t5xxl_name=file_name("text_encoders/t5xxl"),
+        vae_name=file_name("vae/"),
+        weight_dtype="fp8_e4m3fn" if weights is Weights.FP8 else "default",
+        custom_nodes=(TINY_NODES,) if base is catalogue.FLUX_TINY else (),
+    )

@@ -1,0 +1,82 @@
+"""Runs uv, which makes the engines' virtual environments (its cache links one torch into all of them)."""
+
+import configparser
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from api.errors import InstallError
+
+PIP_CONFIG_FILES = (
+    Path("/etc/pip.conf"),
+    Path("~/.pip/pip.conf").expanduser(),
+    Path("~/.config/pip/pip.conf").expanduser(),
+    Path(sys.prefix, "pip.conf"),
+)
+SHOWN_LINES = 12
+HTTP_TIMEOUT_SECONDS = "120"
+DISK_FULL = re.compile(r"No space left|os error 28|ENOSPC|Disk quota exceeded")
+NETWORK = re.compile(r"Failed to fetch|error sending request|Connection|timed out|dns error|Request failed|HTTP status")
+
+
+def make_venv(venv: Path, python: str = sys.executable) -> Path:
+    """Make `venv` anew, whatever is there; returns its interpreter. Raises InstallError."""
+    run("venv", "--clear", "--python", python, str(venv))
+    return interpreter(venv)
+
+
+def interpreter(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def install(python: Path, *arguments: str) -> None:
+    """`uv pip install` into the venv of `python`. Raises InstallError."""
+    run("pip", "install", "--python", str(python), *arguments)
+
+
+def run(*arguments: str) -> None:
+    """Raises InstallError `disk_full`, `download_failed` or `install_failed`, with the end of what uv said."""
+    command = [find_uv_bin(), "--no-progress", *arguments]
+    try:
+        subprocess.run(command, env=environment(os.environ), capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as exc:
+        raise _translated(arguments, exc.stderr) from exc
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours, without the service's own venv, and with the places that pip is configured to look for wheels in."""
+    ours = {name: value for name, value in environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    ours.setdefault("UV_HTTP_TIMEOUT", HTTP_TIMEOUT_SECONDS)
+    links = pip_find_links(environ, PIP_CONFIG_FILES)
+    if links:
+        ours.setdefault("UV_FIND_LINKS", ",".join(links))
+    return ours
+
+
+def pip_find_links(environ: Mapping[str, str], config_files: Sequence[Path]) -> list[str]:
+    """pip's `find-links`, from its environment variable, else its configuration; uv does not read them."""
+    if environ.get("PIP_FIND_LINKS"):
+        return shlex.split(environ["PIP_FIND_LINKS"])
+    config = configparser.RawConfigParser()
+    config.read(config_files)
+    return config.get("global", "find-links", fallback="").split()
+
+
+def _translated(arguments: Sequence[str], stderr: str) -> InstallError:
+    said = "\n".join(stderr.strip().splitlines()[-SHOWN_LINES:])
+    what = f"uv {' '.join(arguments[:2])}"
+    if DISK_FULL.search(stderr):
+        return InstallError(f"{what}: the disk is full.\n{said}", code="disk_full", hint="Make room and run it again.")
+    if NETWORK.search(stderr):
+        return InstallError(
+            f"{what}: a download failed.\n{said}",
+            code="download_failed",
+            hint="Check the network and run it again; what is already here is kept.",
+        )
+    return InstallError(f"{what} failed.\n{said}", hint="Run it again; if it fails the same way, report these lines.")
