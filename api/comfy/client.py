@@ -21,7 +21,7 @@ _LOST_AFTER_SECONDS = 2.0
 _SILENT_LIMIT_SECONDS = 120.0
 _REGISTER_SECONDS = 1.0
 _LATE_FRAME_SECONDS = 1.0
-_INTERRUPT_SECONDS = 10.0
+INTERRUPT_SECONDS = 10.0
 _INTERRUPT_AGAIN_SECONDS = 0.1
 
 Step = Cached | Executing | Progress
@@ -94,7 +94,7 @@ class ComfyClient(ComfyHttp):
             async with watch.change:
                 await self._post_once(graph, prompt_id, watch, extra_data or {})
         except PromptRejected:
-            await self._stop(prompt_id, watch)
+            await self._stop(prompt_id, watch, INTERRUPT_SECONDS)
             self._forget(prompt_id, watch)
             raise
         except BaseException:
@@ -120,16 +120,16 @@ class ComfyClient(ComfyHttp):
             asyncio.get_running_loop().call_later(_LATE_FRAME_SECONDS, self._judge_socket, prompt_id, watch)
         return outcome
 
-    async def interrupt(self, prompt_id: str) -> None:
+    async def interrupt(self, prompt_id: str, timeout_seconds: float = INTERRUPT_SECONDS) -> None:
         """Stop this prompt and no other; afterwards ComfyUI neither runs nor queues it. Any number of times.
 
         `wait` tells how it ended: interrupted, or whatever it was faster to become. Raises EngineError
-        `interrupt_timeout` when a node that cannot be interrupted goes on for 10 s.
+        `interrupt_timeout` when a node that cannot be interrupted goes on for longer.
         """
         watch = self._watches.get(prompt_id)
         held: AbstractAsyncContextManager[object] = watch.change if watch else nullcontext()
         async with held:
-            await self._stop(prompt_id, watch)
+            await self._stop(prompt_id, watch, timeout_seconds)
 
     # ---- following -----------------------------------------------------------------------------------------------
 
@@ -203,10 +203,10 @@ class ComfyClient(ComfyHttp):
             if not known:
                 raise
 
-    async def _stop(self, prompt_id: str, watch: _Watch | None) -> None:
+    async def _stop(self, prompt_id: str, watch: _Watch | None, timeout_seconds: float) -> None:
         await self._delete_pending(prompt_id)
         try:
-            async with asyncio.timeout(_INTERRUPT_SECONDS):
+            async with asyncio.timeout(timeout_seconds):
                 # Again and again: ComfyUI resets its flag when a prompt begins, and may do so just after we set it.
                 while prompt_id in await self.queue():
                     await self._interrupt_running(prompt_id)
