@@ -96,13 +96,16 @@ def prepare(
     *,
     base: InstalledBase,
     install: TrainerInstall,
-    vram_gib: float | None = None,
+    auto_precision: str = "bf16",
 ) -> None:
     """Write what the trainer reads, except the webhook's address, which the runner knows.
 
-    Raises InputError `needs_gpu`.
+    `auto_precision` as in `trainer_config`. Raises InputError `needs_gpu`.
     """
-    write_json(workdir.config, trainer_config(config, base=base, install=install, workdir=workdir, vram_gib=vram_gib))
+    write_json(
+        workdir.config,
+        trainer_config(config, base=base, install=install, workdir=workdir, auto_precision=auto_precision),
+    )
     write_json(workdir.backends, data_backends(config, workdir))
     write_json(workdir.triggers, {})
 

@@ -11,13 +11,10 @@ from api.domain.training import FluxTrainingConfig
 from api.errors import InputError
 from api.trainer.workdir import Workdir
 
-ENOUGH_FOR_BF16_GIB = 40.0
-"""A 12-billion Flux trains unquantised from here on (SimpleTuner, documentation/quickstart/FLUX.md)."""
-SMALL_GPU_GIB = 32.0
-"""Below, base model and text encoders do not fit side by side while the caches are made."""
 LARGEST_TRAINER_SEED = 2**31 - 1
 
-_TINY_BASES = {"flux-tiny"}
+_AUTO_PRECISIONS = {"bf16": "no_change", "fp8": "fp8-quanto", "int8": "int8-quanto", "nf4": "nf4-bnb"}
+_GPU_PRECISIONS = {"fp8-quanto", "nf4-bnb"}
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 _FLUX_TARGETS = {"attention+context": "all", "attention+context+feed_forward": "all+ffs"}
 
@@ -28,13 +25,13 @@ def trainer_config(
     base: InstalledBase,
     install: TrainerInstall,
     workdir: Workdir,
-    vram_gib: float | None = None,
+    auto_precision: str = "bf16",
 ) -> dict[str, Any]:
-    """`config.json`. `vram_gib` is the GPU's memory; None: unknown, so the base model is quantised to be safe.
+    """`config.json`. `auto_precision` (bf16, fp8, int8, nf4) is what `base_model_precision: auto` means on this GPU.
 
     Raises InputError `needs_gpu` for a choice that this machine's trainer cannot carry out.
     """
-    fits = not install.gpu or base.name in _TINY_BASES or (vram_gib or 0) >= ENOUGH_FOR_BF16_GIB
+    precision = _base_model_precision(config, install.gpu, auto_precision)
     return {
         "model_type": "lora",
         "model_family": base.family,
@@ -61,9 +58,9 @@ def trainer_config(
         "lr_warmup_steps": config.lr_warmup_steps,
         "optimizer": _optimizer(config, install.gpu),
         "mixed_precision": config.mixed_precision,
-        "base_model_precision": _base_model_precision(config, install.gpu, fits),
+        "base_model_precision": precision,
         "quantize_via": "cpu",  # the unquantised model would not fit a card that needs quantising
-        "offload_during_startup": install.gpu and (vram_gib or 0) < SMALL_GPU_GIB,
+        "offload_during_startup": install.gpu and precision != "no_change",
         "caption_dropout_probability": config.caption_dropout,
         "vae_batch_size": 1,  # a larger one needs that many images in every bucket
         "checkpoint_step_interval": config.checkpoint_interval,
@@ -178,11 +175,10 @@ def _optimizer(config: FluxTrainingConfig, gpu: bool) -> str:
             return "adamw_bf16"
 
 
-def _base_model_precision(config: FluxTrainingConfig, gpu: bool, fits: bool) -> str:
-    chosen = config.base_model_precision
-    if chosen == "auto":
-        return "no_change" if fits else "fp8-quanto"
-    if chosen in {"fp8-quanto", "nf4-bnb"}:
+def _base_model_precision(config: FluxTrainingConfig, gpu: bool, auto: str) -> str:
+    asked = config.base_model_precision
+    chosen = _AUTO_PRECISIONS[auto] if asked == "auto" else asked
+    if chosen in _GPU_PRECISIONS:
         _require_gpu(gpu, "base_model_precision", chosen)
     return chosen
 
