@@ -102,6 +102,11 @@ class JobError(MasukaError):
     title = "Job failed"
     default_code = "job_failed"
 
+    def __init__(self, detail: str | None = None, *, log_tail: str | None = None, **about: Any) -> None:
+        super().__init__(detail, **about)
+        self.log_tail = log_tail
+        """The end of the engine's own log."""
+
 
 class EngineError(JobError):
     """An engine failed."""

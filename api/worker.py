@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -14,12 +15,15 @@ import structlog
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from api.child import EX_CONFIG
 from api.domain.job import Kind, Queue
+from api.errors import ConfigError
+from api.logs import configure_logs
 from api.queue import TICKET, deserialize, queue_key, serialize, wake_channel
 from api.redis_server import redis_url
 from api.resources import Resources, open_resources
 from api.services.workers import PULSE_LIFE_SECONDS, PULSE_SECONDS, pulse_key
-from api.settings import Settings
+from api.settings import Settings, load_settings
 from api.tasks.dispatch import Dispatcher, Runner
 from api.tasks.generate import generate
 from api.tasks.gpu import GpuKit, open_gpu
@@ -51,7 +55,7 @@ class BellWorker(Worker):
 async def answer_bells(resources: Resources, dispatcher: Dispatcher) -> None:
     """Claim work at every ticket, for ever; interruptions of Redis are waited out."""
 
-    async def answer(_ctx: dict[Any, Any]) -> None:
+    async def answer(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
         await dispatcher.pump()
 
     while True:
@@ -133,3 +137,19 @@ async def work(settings: Settings, queue: Queue) -> None:
             for task in tasks:
                 task.cancel()
         log.info("worker_stopped", queue=queue.value)
+
+
+def main() -> int:
+    """`python -m api.worker gpu|cpu`; a wrong configuration is one line and exit code 78."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.masuka_log_level)
+        asyncio.run(work(settings, Queue(sys.argv[1])))
+    except ConfigError as exc:
+        print(f"masuka: {exc}", file=sys.stderr)  # noqa: T201 - a command's one line of output
+        return EX_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -34,6 +34,8 @@ class Job(SQLModel, table=True):
     error_code: str | None = None
     error_message: str | None = None
     error_hint: str | None = None
+    log_tail: str | None = None
+    """The end of the engine's own log, when it failed."""
     retry_of: UUID | None = Field(default=None, index=True)
     created_at: datetime = Field(default_factory=utcnow, index=True)
     started_at: datetime | None = None

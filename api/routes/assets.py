@@ -21,7 +21,7 @@ from api.services.pages import page
 router = APIRouter(prefix="/api/assets", tags=["assets"])
 
 AssetStatus = Literal["pending", "generating", "completed", "failed", "cancelled"]
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "id": "2b116f1c-3a0b-4c57-9d5e-0d6f3c8f9f8e",
     "model_id": None,
     "asset_type": "image",

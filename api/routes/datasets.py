@@ -23,7 +23,7 @@ from api.services.pages import page
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
     "name": "ohwx",
     "image_count": 20,

@@ -21,7 +21,7 @@ from api.services.pages import page
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "id": "0d6f3c8f-2b11-4c57-9d5e-6f1c9f8e3a0b",
     "kind": "image",
     "queue": "gpu",
@@ -34,6 +34,7 @@ EXAMPLE = {
     "error_code": None,
     "error_message": None,
     "error_hint": None,
+    "log_tail": None,
     "retry_of": None,
     "created_at": "2026-11-22T10:00:00Z",
     "started_at": "2026-11-22T10:00:00Z",
@@ -56,6 +57,7 @@ class JobOut(BaseModel):
     error_code: str | None
     error_message: str | None
     error_hint: str | None
+    log_tail: str | None = Field(description="The end of the engine's own log, when it failed.")
     retry_of: UUID | None
     created_at: datetime
     started_at: datetime | None

@@ -24,7 +24,7 @@ from api.services.pages import page
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "id": "9d5e6f1c-3a0b-4c57-2b11-0d6f3c8f9f8e",
     "training_session_id": "1c9f8e6f-3a0b-4c57-9d5e-0d6f3c8f2b11",
     "name": "ohwx",

@@ -35,11 +35,10 @@ data: {"status": "training", "progress": 25.0, "stage": "training", "step": 500,
 
 async def job_of(session: AsyncSession, any_id: UUID) -> Job:
     """The job of a session, of an asset, or itself. Raises NotFoundError."""
-    for table in (TrainingSession, GeneratedAsset):
-        row = await session.get(table, any_id)
-        if row is not None and row.task_id is not None:
-            return await jobs.get(session, row.task_id)
-    job = await session.get(Job, any_id)
+    training = await session.get(TrainingSession, any_id)
+    asset = await session.get(GeneratedAsset, any_id)
+    found = training or asset
+    job = await session.get(Job, any_id if found is None else found.task_id)
     if job is None:
         raise NotFoundError(
             "There is no session, asset or job with this id.", code="stream_not_found", value=str(any_id)

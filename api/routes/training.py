@@ -12,17 +12,18 @@ from sqlmodel import col
 from api.domain.job import Queue
 from api.models import TrainingSession
 from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep, after_commit
-from api.routes.jobs import cancel_and_announce
+from api.routes.jobs import EXAMPLE as JOB_EXAMPLE
+from api.routes.jobs import JobOut, cancel_and_announce
 from api.routes.once import OnceDep
 from api.routes.problems import responses
-from api.services import trainings, workers
+from api.services import jobs, trainings, workers
 from api.services.pages import page
 from api.services.trainings import TrainFluxRequest
 
 router = APIRouter(prefix="/api/training", tags=["training"])
 
 SessionStatus = Literal["pending", "training", "completed", "failed", "cancelled"]
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "id": "1c9f8e6f-3a0b-4c57-9d5e-0d6f3c8f2b11",
     "name": "ohwx",
     "dataset_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
@@ -63,6 +64,12 @@ class SessionOut(BaseModel):
     updated_at: datetime
 
 
+class SessionDetail(SessionOut):
+    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE, "job": JOB_EXAMPLE}})
+
+    job: JobOut
+
+
 class SessionList(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE], "next_cursor": None}})
 
@@ -100,8 +107,11 @@ async def list_sessions(
 
 
 @router.get("/{session_id}", responses=responses(404, 422))
-async def get_session(session: SessionDep, session_id: IdPath) -> SessionOut:
-    return SessionOut.model_validate(await trainings.get(session, session_id))
+async def get_session(session: SessionDep, session_id: IdPath) -> SessionDetail:
+    """The session and its job, which has the error's code and hint and the trainer's last lines."""
+    row = await trainings.get(session, session_id)
+    job = await jobs.get(session, trainings.task_of(row))
+    return SessionDetail(**SessionOut.model_validate(row).model_dump(), job=JobOut.model_validate(job))
 
 
 @router.post("/{session_id}/cancel", responses=responses(404, 409, 422), response_model=SessionOut)

@@ -24,7 +24,7 @@ from api.domain.job import (
     shown,
 )
 from api.domain.progress import Snapshot
-from api.errors import ConflictError, MasukaError, NotFoundError
+from api.errors import ConflictError, JobError, MasukaError, NotFoundError
 from api.models import GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
 
@@ -159,6 +159,7 @@ async def fail(session: AsyncSession, lease: Lease, error: MasukaError, *, retry
         error_code=error.code,
         error_message=error.detail,
         error_hint=error.hint,
+        log_tail=error.log_tail if isinstance(error, JobError) else None,
     )
 
 

@@ -54,6 +54,11 @@ class GpuKit:
         async with self.comfy().use(base) as client:
             yield client
 
+    async def yield_gpu(self) -> None:
+        """Give all of the GPU's memory to a training: only the end of ComfyUI's process does that for sure."""
+        if self._comfy is not None:
+            await self._comfy.stop()
+
     def loras(self) -> LoraCache:
         return LoraCache(self._storage, self.comfy().lora_dir)
 

@@ -1,0 +1,1 @@
+"""The commands of `masuka`, by what they are for."""

@@ -1,0 +1,53 @@
+"""`masuka up`, `worker` and `serve`: the service, all of it or one part."""
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from api import redis_server, supervisor
+from api.commands.console import EXIT_CONFIG, reporting
+from api.domain.job import Queue
+from api.settings import load_settings
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default MASUKA_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one; default MASUKA_PORT.")
+    ] = None,
+) -> None:
+    """Start everything: Valkey (unless REDIS_URL is set), the API and the workers. One Ctrl-C ends all."""
+    with reporting():
+        settings = load_settings()
+        chosen_port = settings.masuka_port if port is None else port
+        code = asyncio.run(supervisor.up(settings, host or settings.masuka_host, chosen_port, _tell))
+    raise typer.Exit(code)
+
+
+def _tell(name: str, line: str) -> None:
+    sys.stderr.write(f"{name:>10} | {line}\n")
+
+
+def worker(queue: Annotated[Queue, typer.Argument(help="gpu or cpu.")]) -> None:
+    """Run one worker, as for production: DATABASE_URL and REDIS_URL say where the work is."""
+    _become("api.worker", queue.value)
+
+
+def serve() -> None:
+    """Run the API alone, as for production."""
+    _become("api.serve")
+
+
+def _become(*module: str) -> None:
+    """Replace this process, so that signals and exit codes are the part's own."""
+    with reporting():
+        settings = load_settings()
+        if not settings.redis_url and not redis_server.answers(
+            redis_server.socket_path(settings)
+        ):
+            sys.stderr.write("masuka: there is no Redis: set REDIS_URL, or run `masuka up`, which brings one.\n")
+            raise typer.Exit(EXIT_CONFIG)
+    os.execv(sys.executable, [sys.executable, "-m", *module])

@@ -1,0 +1,236 @@
+"""Trains one LoRA: dataset in place, trainer followed wherever it is, its file checked, stored and registered."""
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.domain.caption import with_trigger_word
+from api.domain.engine import InstalledBase
+from api.domain.job import StopReason
+from api.domain.training import FluxTrainingConfig
+from api.engines import catalogue, gpu, locate
+from api.errors import EngineError, RetryableError
+from api.models import DatasetImage, TrainingSession
+from api.services import datasets, lora_intake
+from api.services.lora_intake import KeptLora
+from api.storage import Storage
+from api.tasks.attempt import Attempt
+from api.tasks.gpu import GpuKit
+from api.trainer import process
+from api.trainer.events import follow
+from api.trainer.lora import write_with_alpha
+from api.trainer.outcome import OutcomeStatus, outcome
+from api.trainer.state import TrainingStage, TrainingState, fold
+from api.trainer.workdir import Workdir
+
+log = structlog.get_logger(__name__)
+
+TRAINED_PERCENT = 98.0
+"""Training fills the bar up to here; checking and storing the LoRA is the rest."""
+PARALLEL_FETCHES = 8
+LOG_LINES = 40
+LOG_CHARACTERS = 6000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+TRY_AGAIN = frozenset({"killed", "trainer_lost", "trainer_interrupted"})
+"""Ends that say nothing against the training itself: the next attempt resumes from the newest training checkpoint."""
+
+
+async def train(kit: GpuKit, attempt: Attempt) -> None:
+    """One attempt at one training. A trainer that an earlier attempt left running is followed, not started again.
+
+    Raises MasukaError; RetryableError when the trainer was lost.
+    """
+    async with attempt.resources.sessions() as session:
+        row = await _session_of(session, attempt)
+        images = await datasets.images(session, row.dataset_id) if row.dataset_id else []
+    workdir = Workdir(kit.settings.masuka_data_dir / "training" / str(row.id))
+    base = kit.base(row.config["base_model"])
+    await attempt.progress(urgent=True, stage="preparing", message="Freeing the GPU", total_steps=row.config["steps"])
+    await kit.yield_gpu()
+    if not await _has_run(workdir, attempt):
+        await attempt.progress(urgent=True, message="Fetching the dataset")
+        await _provide_dataset(attempt.resources.storage, images, workdir.dataset, row)
+        await _start(kit, attempt, workdir, row, base)
+    await _follow(attempt, workdir)
+    await _require_success(workdir)
+    kept = await _keep(kit, attempt, workdir, row, base)
+    await attempt.complete(lambda session: _record(session, row, base, kept))
+    await asyncio.to_thread(_tidy, workdir)
+
+
+async def _session_of(session: AsyncSession, attempt: Attempt) -> TrainingSession:
+    row = await session.scalar(sa.select(TrainingSession).where(col(TrainingSession.task_id) == attempt.job_id))
+    if row is None:
+        raise EngineError("The session of this job is gone.", code="session_gone", value=str(attempt.job_id))
+    return row
+
+
+# ---- the trainer -------------------------------------------------------------------------------------------------
+
+
+async def _has_run(workdir: Workdir, attempt: Attempt) -> bool:
+    """Whether this job's trainer goes on, or has ended in a way that counts; then it is not started (again)."""
+    if process.find(workdir) is not None:
+        return True
+    ended = await outcome(workdir)
+    if ended is None or process.job_of_run(workdir) != str(attempt.job_id):
+        return False
+    return ended.failure is None or ended.failure.code not in TRY_AGAIN
+
+
+async def _start(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> None:
+    install = locate.simpletuner(kit.settings)
+    config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
+    precision = await asyncio.to_thread(_precision, base)
+    process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
+    await attempt.progress(urgent=True, message="Starting the trainer")
+    await process.start(workdir, install, job_id=str(attempt.job_id))
+
+
+def _precision(base: InstalledBase) -> str:
+    """What the catalogue finds to fit this machine. Raises EngineError `gpu_too_small`."""
+    cards = gpu.detect()
+    best = catalogue.get(base.name).pick_training_precision(
+        gpu.largest_vram_gb(cards), fp8=any(card.has_fp8 for card in cards)
+    )
+    if best is None:
+        raise EngineError(
+            f"{base.name} cannot be trained here: it needs a GPU with at least {catalogue.get(base.name).training[-1].at_least_gb:g} GB.",
+            code="gpu_too_small",
+            hint="Train on a machine with a larger GPU.",
+        )
+    return best.value
+
+
+async def _follow(attempt: Attempt, workdir: Workdir) -> None:
+    """Until the trainer has ended. Told to stop by the owner it is stopped; a shutdown leaves it running."""
+    state = TrainingState()
+    try:
+        async for event in follow(workdir):
+            state = fold(state, event.message, event.time)
+            await attempt.progress(**_shown(state))
+    except asyncio.CancelledError:
+        handle = process.find(workdir)
+        if attempt.stop_reason is StopReason.USER and handle is not None:
+            await asyncio.shield(handle.stop())
+        raise
+
+
+def _shown(state: TrainingState) -> dict[str, Any]:
+    part = state.step / state.total_steps if state.total_steps else 0.0
+    shown: dict[str, Any] = {
+        "stage": state.stage.value,
+        "message": _sentence(state),
+        "progress": TRAINED_PERCENT * part,
+        "step": state.step,
+        "loss": state.loss,
+        "learning_rate": state.learning_rate,
+        "eta_seconds": None if state.eta_seconds is None else round(state.eta_seconds, 1),
+    }
+    return shown | ({"total_steps": state.total_steps} if state.total_steps else {})
+
+
+def _sentence(state: TrainingState) -> str:
+    if state.stage is TrainingStage.TRAINING:
+        return f"Step {state.step} of {state.total_steps}"
+    text = state.stage.value.replace("_", " ").capitalize()
+    return f"{text} {state.stage_current}/{state.stage_total}" if state.stage_total else text
+
+
+async def _require_success(workdir: Workdir) -> None:
+    ended = await outcome(workdir)
+    if ended is None:
+        raise RetryableError("The trainer's files are gone.", code="trainer_lost")
+    if ended.status is OutcomeStatus.CANCELLED:
+        raise RetryableError("The trainer was stopped, and not for us.", code="trainer_interrupted")
+    if ended.failure is not None:
+        kind = RetryableError if ended.failure.code in TRY_AGAIN else EngineError
+        raise kind(
+            ended.failure.message, code=ended.failure.code, hint=ended.failure.hint, log_tail=last_lines(ended.log_tail)
+        )
+
+
+def last_lines(text: str) -> str:
+    """The end of a log, without colours, short enough for a row."""
+    clean = _COLOURS.sub("", text).replace("\x00", "")
+    return "\n".join(clean.splitlines()[-LOG_LINES:])[-LOG_CHARACTERS:]
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+async def _provide_dataset(storage: Storage, images: list[DatasetImage], folder: Path, row: TrainingSession) -> None:
+    """The pictures with their captions, under names of ours. Raises EngineError `dataset_files_missing`."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    if not images:
+        raise EngineError(
+            "The dataset of this training is gone.",
+            code="dataset_gone",
+            hint="Upload it again and start a new training.",
+        )
+    turn = asyncio.Semaphore(PARALLEL_FETCHES)
+
+    async def provide(image: DatasetImage) -> None:
+        path = folder / image.key.rpartition("/")[2]
+        # The trainer needs some text for every picture: without any, the name of what is learnt.
+        caption = with_trigger_word(image.caption, row.config["trigger_word"]) or row.name
+        path.with_suffix(".txt").write_text(caption)
+        if path.exists() and path.stat().st_size == image.size_bytes:
+            return
+        async with turn:
+            try:
+                await storage.get_file(image.key, path)
+            except FileNotFoundError as exc:
+                raise EngineError(
+                    f"{image.filename} is gone from the storage.",
+                    code="dataset_files_missing",
+                    value=image.key,
+                    hint="Upload the dataset again.",
+                ) from exc
+
+    async with asyncio.TaskGroup() as group:
+        for image in images:
+            group.create_task(provide(image))
+
+
+async def _keep(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> KeptLora:
+    """Check the final LoRA, write its alpha, store it, and have it where ComfyUI sees it."""
+    await attempt.progress(
+        urgent=True, stage="storing", progress=TRAINED_PERCENT, message="Checking and storing the LoRA"
+    )
+    finished = workdir.root / "finished.safetensors"
+    metadata = {"masuka_session": str(row.id), "masuka_base_model": base.name}
+    await asyncio.to_thread(write_with_alpha, workdir.final_lora, finished, row.config["alpha"], metadata)
+    kept = await lora_intake.keep(attempt.resources.storage, base, row.name, finished)
+    await kit.loras().provide(kept.stored.key, kept.stored.sha256)
+    return kept
+
+
+def _tidy(workdir: Workdir) -> None:
+    """The LoRA is registered: keep the logs and the messages, drop what was only needed for it."""
+    for folder in (workdir.dataset, workdir.cache, workdir.output):
+        shutil.rmtree(folder, ignore_errors=True)
+    (workdir.root / "finished.safetensors").unlink(missing_ok=True)
+
+
+# ---- in the database ---------------------------------------------------------------------------------------------
+
+
+async def _record(session: AsyncSession, row: TrainingSession, base: InstalledBase, kept: KeptLora) -> None:
+    await lora_intake.add_model(
+        session,
+        kept,
+        name=row.name,
+        base=base,
+        metadata={"alpha": row.config["alpha"], "steps": row.config["steps"]},
+        training_session_id=row.id,
+        model_type=row.model_type,
+        trigger_word=row.config["trigger_word"],
+    )
