@@ -122,10 +122,11 @@ def invalid(reason: str, *, code: str = "lora_invalid") -> InputError:
 def _tensor(name: str, entry: Any) -> Tensor:
     try:
         dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        size = ITEM_BYTES[dtype] * math.prod(shape)
-        sane = all(type(number) is int and number >= 0 for number in (*shape, start, end)) and end - start == size
+        item_bytes = ITEM_BYTES[dtype]
     except (KeyError, TypeError, ValueError) as exc:
         raise invalid(f"tensor {name} is not described as one") from exc
-    if not sane:
+    if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
+        raise invalid(f"tensor {name} is not described as one")
+    if end - start != item_bytes * math.prod(shape):
         raise invalid(f"the size of tensor {name} does not fit its shape")
     return Tensor(dtype, shape, start, end)

@@ -72,14 +72,17 @@ def write_with_alpha(source: Path, target: Path, alpha: float, metadata: dict[st
     """
     partial = target.with_name(f".{target.name}.partial")
     digest = hashlib.sha256()
-    with source.open("rb") as old, partial.open("wb") as new:
-        for chunk in _with_alpha(old, alpha, metadata):
-            digest.update(chunk)
-            new.write(chunk)
-        new.flush()
-        os.fsync(new.fileno())
-    size = partial.stat().st_size
-    partial.replace(target)
+    try:
+        with source.open("rb") as old, partial.open("wb") as new:
+            for chunk in _with_alpha(old, alpha, metadata):
+                digest.update(chunk)
+                new.write(chunk)
+            new.flush()
+            os.fsync(new.fileno())
+        size = partial.stat().st_size
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return WrittenFile(target, digest.hexdigest(), size)
 
 

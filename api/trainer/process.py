@@ -152,6 +152,15 @@ def recall(workdir: Workdir) -> RunnerHandle | None:
     )
 
 
+def job_of_run(workdir: Workdir) -> str | None:
+    """The job that the newest run in `workdir` was started for; None if there never was one."""
+    try:
+        env: dict[str, str] = json.loads(workdir.spec.read_text())["env"]
+    except FileNotFoundError:
+        return None
+    return env.get("SIMPLETUNER_JOB_ID")
+
+
 def find(workdir: Workdir) -> RunnerHandle | None:
     """The run that goes on in `workdir`, whoever started it; None if none does."""
     handle = recall(workdir)

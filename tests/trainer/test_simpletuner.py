@@ -1,6 +1,5 @@
 """The trainer's configuration, built from what was chosen. `tests/engines` puts it before the real trainer."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,9 @@ def chosen(**fields: Any) -> FluxTrainingConfig:
     return FluxTrainingRequest.model_validate(fields).resolve(defaults)
 
 
-def build(version: str = "3.1.6", *, gpu: bool = False, vram_gib: float | None = None, **fields: Any) -> dict[str, Any]:
-    return trainer_config(
-        chosen(**fields), base=BASE, install=install(version, gpu=gpu), workdir=WORKDIR, vram_gib=vram_gib
-    )
+def build(version: str = "3.1.6", *, gpu: bool = False, auto_precision: str = "bf16", **fields: Any) -> dict[str, Any]:
+    made_for = install(version, gpu=gpu)
+    return trainer_config(chosen(**fields), base=BASE, install=made_for, workdir=WORKDIR, auto_precision=auto_precision)
 
 
 def test_the_defaults_become_the_trainers_options() -> None:
@@ -76,29 +74,19 @@ def test_eight_bit_adamw_is_used_where_there_is_cuda() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "vram_gib", "precision"),
-    [(False, None, "no_change"), (True, None, "fp8-quanto"), (True, 24.0, "fp8-quanto"), (True, 80.0, "no_change")],
+    ("auto", "precision"),
+    [("bf16", "no_change"), ("fp8", "fp8-quanto"), ("int8", "int8-quanto"), ("nf4", "nf4-bnb")],
 )
-def test_the_base_model_is_quantised_where_it_must_fit(gpu: bool, vram_gib: float | None, precision: str) -> None:
-    assert build(gpu=gpu, vram_gib=vram_gib)["base_model_precision"] == precision
+def test_the_base_model_is_quantised_as_far_as_it_must_to_fit(auto: str, precision: str) -> None:
+    config = build(gpu=True, auto_precision=auto)
 
-
-def test_the_tiny_base_model_fits_everywhere() -> None:
-    config = trainer_config(
-        chosen(), base=replace(BASE, name="flux-tiny"), install=install(gpu=True), workdir=WORKDIR, vram_gib=4
-    )
-
-    assert config["base_model_precision"] == "no_change"
+    assert config["base_model_precision"] == precision
+    assert config["offload_during_startup"] is (precision != "no_change")
 
 
 def test_a_chosen_precision_is_kept() -> None:
-    assert build(gpu=True, vram_gib=80, base_model_precision="nf4-bnb")["base_model_precision"] == "nf4-bnb"
+    assert build(gpu=True, auto_precision="fp8", base_model_precision="nf4-bnb")["base_model_precision"] == "nf4-bnb"
     assert build(base_model_precision="int8-quanto")["base_model_precision"] == "int8-quanto"
-
-
-@pytest.mark.parametrize(("gpu", "vram_gib", "offload"), [(False, None, False), (True, 16, True), (True, 80, False)])
-def test_a_small_gpu_starts_in_turns(gpu: bool, vram_gib: float | None, offload: bool) -> None:
-    assert build(gpu=gpu, vram_gib=vram_gib)["offload_during_startup"] is offload
 
 
 @pytest.mark.parametrize(
