@@ -1,7 +1,7 @@
 """Submit graphs to one ComfyUI process and learn how they end, whatever happens to the websocket meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -84,7 +84,8 @@ class ComfyClient(ComfyHttp):
         """Queue a graph under an id that was never used before; once is enough, a repetition changes nothing.
 
         `on_progress` is called from the websocket's task: it must not block, and may never be called. Follow with
-        `wait`; when cancelled, `interrupt`. Raises PromptRejected; then nothing of the graph runs.
+        `wait`. When cancelled it returns only once ComfyUI has taken the graph or not, so that an `interrupt` after
+        it stops what there is. Raises PromptRejected; then nothing of the graph runs.
         """
         if prompt_id in self._watches:
             return
@@ -92,7 +93,7 @@ class ComfyClient(ComfyHttp):
         watch = self._watches[prompt_id] = _Watch(self._socket.client_id, on_progress)
         try:
             async with watch.change:
-                await self._post_once(graph, prompt_id, watch, extra_data or {})
+                await _see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))
         except PromptRejected:
             await self._stop(prompt_id, watch, INTERRUPT_SECONDS)
             self._forget(prompt_id, watch)
@@ -221,3 +222,13 @@ class ComfyClient(ComfyHttp):
         if watch is not None and await self.outcome(prompt_id) is None:
             watch.removed = True
             watch.look.set()
+
+
+async def _see_through(work: Coroutine[Any, Any, None]) -> None:
+    """Await something that may not stop half-way; a cancellation takes effect when it is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

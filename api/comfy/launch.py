@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from api.domain.engine import ComfyInstall
+from api.settings import Settings
 
 _CHILD = Path(__file__).with_name("child.py")
-# ComfyUI and its custom nodes are other people's programs and need none of these.
-_WITHHELD = frozenset({"DATABASE_URL", "REDIS_URL", "HF_TOKEN", "NGROK_AUTH_TOKEN", "MASUKA_API_TOKEN"})
-_WITHHELD_PREFIXES = ("AWS_", "S3_")
+# ComfyUI and its custom nodes are other people's programs: our settings, secrets among them, are not for them.
+_WITHHELD = frozenset(name.upper() for name in Settings.model_fields)
+_WITHHELD_PREFIX = "AWS_"
 # These would make it load our packages instead of its own.
 _MISLEADING = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 _MODEL_FOLDERS = ("diffusion_models", "text_encoders", "vae")
@@ -34,7 +35,7 @@ def environment(install: ComfyInstall, environ: Mapping[str, str], cpu_count: in
     kept = {
         name: value
         for name, value in environ.items()
-        if name not in _WITHHELD and name not in _MISLEADING and not name.startswith(_WITHHELD_PREFIXES)
+        if name not in _WITHHELD and name not in _MISLEADING and not name.startswith(_WITHHELD_PREFIX)
     }
     if not install.gpu:
         kept.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count // 2)))

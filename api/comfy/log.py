@@ -11,6 +11,8 @@ _COMPLAINTS_KEPT = 1000
 _LINES_KEPT = 100
 # A LoRA that does not fit changes nothing and the prompt succeeds: only these lines tell (ComfyUI `comfy/lora.py`).
 _LORA_COMPLAINTS = ("lora key not loaded", "ERROR lora")
+# Printed after every prompt, before the next one begins (ComfyUI `main.py`, prompt_worker).
+_PROMPT_END = "Prompt executed in "
 
 
 class ChildLog:
@@ -24,6 +26,7 @@ class ChildLog:
         self._unfinished = b""
         self._last: deque[str] = deque(maxlen=_LINES_KEPT)
         self._complaints: deque[tuple[int, str]] = deque(maxlen=_COMPLAINTS_KEPT)
+        self._ends: deque[int] = deque(maxlen=_LINES_KEPT)
         self.position = 0
 
     def feed(self, data: bytes) -> None:
@@ -37,8 +40,10 @@ class ChildLog:
             self._unfinished = b""
 
     def lora_complaints(self, since: int) -> list[str]:
-        """Lines after `since` which say that a LoRA was applied in part or not at all."""
-        return [text for position, text in self._complaints if position > since]
+        """Lines which say that a LoRA was applied in part or not at all, after `since` and before the prompt that ran
+        then had ended."""
+        end = next((end for end in self._ends if end > since), self.position)
+        return [text for position, text in self._complaints if since < position <= end]
 
     def tail(self, lines: int) -> str:
         return "\n".join([*self._last][-lines:])
@@ -55,6 +60,8 @@ class ChildLog:
         self._last.append(text)
         if any(mark in text for mark in _LORA_COMPLAINTS):
             self._complaints.append((self.position, text))
+        if text.startswith(_PROMPT_END):
+            self._ends.append(self.position)
 
     def _rotate_if_full(self) -> None:
         if self._file.tell() >= self._max_bytes:

@@ -1,6 +1,7 @@
 """The ComfyUI child process: started for the first prompt, kept, and replaced when it dies or another base needs it."""
 
 import asyncio
+import glob
 import json
 import os
 import shutil
@@ -110,12 +111,21 @@ class ComfyServer:
             raise EngineError("An output lies outside ComfyUI's output folder.", code="comfyui_error", value=str(path))
         path.unlink(missing_ok=True)
 
+    def discard_outputs_of(self, prompt_id: str) -> None:
+        """Delete whatever a prompt has written under its `output_prefix`, for one whose outcome nobody waited for."""
+        folder = self._base_dir / "output" / _OUR_OUTPUT
+        for path in folder.glob(f"{glob.escape(prompt_id)}_*"):
+            path.unlink(missing_ok=True)
+
     def log_position(self) -> int:
-        """For `lora_complaints`: take it when the prompt starts."""
+        """For `lora_complaints`: take it when `on_progress` is first called, as another prompt may run until then."""
         return self._log.position if self._log is not None else 0
 
     def lora_complaints(self, since: int) -> list[str]:
-        """What ComfyUI has printed since about LoRAs that it could not, or not wholly, apply."""
+        """What ComfyUI has printed about LoRAs that it could not, or not wholly, apply to the prompt running then.
+
+        Only when it loads them: a prompt with the LoRAs of the one before it finds them in ComfyUI's cache.
+        """
         return self._log.lora_complaints(since) if self._log is not None else []
 
     # ---- starting ------------------------------------------------------------------------------------------------

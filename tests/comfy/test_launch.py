@@ -28,7 +28,8 @@ def test_the_cpu_is_used_only_where_there_is_no_gpu():
 
 
 @pytest.mark.parametrize(
-    "name", ["AWS_SECRET_ACCESS_KEY", "S3_BUCKET_NAME", "HF_TOKEN", "DATABASE_URL", "MASUKA_API_TOKEN", "PYTHONPATH"]
+    "name",
+    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "DATABASE_URL", "MASUKA_API_TOKEN", "PYTHONPATH"],
 )
 def test_our_secrets_and_our_packages_stay_ours(name):
     assert name not in launch.environment(INSTALL, {name: "ours", "HOME": "/home/me"}, 4)

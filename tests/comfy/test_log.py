@@ -30,6 +30,18 @@ def test_complaints_are_those_after_a_position(tmp_path):
     log.close()
 
 
+def test_complaints_about_the_next_prompt_are_not_this_ones(tmp_path):
+    log = ChildLog(tmp_path / "log")
+    log.feed(b"Prompt executed in 0.10 seconds\n")
+    first = log.position
+    log.feed(COMPLAINT + b"Prompt executed in 0.20 seconds\n")
+    second = log.position
+    log.feed(b"ERROR lora diffusion_model.x shape '[4]' is invalid\n")
+    assert log.lora_complaints(first) == [COMPLAINT.decode().strip()]
+    assert log.lora_complaints(second) == ["ERROR lora diffusion_model.x shape '[4]' is invalid"]
+    log.close()
+
+
 def test_a_full_log_is_rotated_and_positions_stay_valid(tmp_path):
     path = tmp_path / "log"
     log = ChildLog(path, max_bytes=100)

@@ -34,6 +34,8 @@ class Drawing:
     graph: Graph
     told: list[Step] = field(default_factory=list)
     outcome: Outcome | None = None
+    log_position: int = 0
+    """Where ComfyUI's log was when the prompt began to run."""
 
     def sampled(self) -> list[int]:
         """The sampling steps that were reported."""
@@ -79,7 +81,11 @@ class Lab:
         return drawing
 
     async def draw(self, client: ComfyClient, drawing: Drawing) -> Outcome:
-        await client.submit(drawing.graph, drawing.prompt_id, on_progress=drawing.told.append)
+        def hear(step: Step) -> None:
+            drawing.log_position = drawing.log_position or self.server.log_position()
+            drawing.told.append(step)
+
+        await client.submit(drawing.graph, drawing.prompt_id, on_progress=hear)
         drawing.outcome = await client.wait(drawing.prompt_id)
         return drawing.outcome
 
@@ -93,9 +99,16 @@ class Lab:
 
     async def pixels(self, client: ComfyClient, loras: tuple[LoraUse, ...] = (), **parameters: Value) -> Pixels:
         """Draw, and decode the picture."""
-        outcome = await self.draw(client, self.drawing(loras, **parameters))
+        return await self.pixels_of(client, self.drawing(loras, **parameters))
+
+    async def pixels_of(self, client: ComfyClient, drawing: Drawing) -> Pixels:
+        outcome = await self.draw(client, drawing)
         with Image.open(await self.fetch(client, outcome)) as image:
             return np.asarray(image.convert("RGB"), dtype=np.int16)
+
+    def complaints(self, drawing: Drawing) -> list[str]:
+        """What ComfyUI printed about the LoRAs of a drawing."""
+        return self.server.lora_complaints(drawing.log_position)
 
     def left_over(self) -> list[Path]:
         """Files in ComfyUI's output and temp folders."""

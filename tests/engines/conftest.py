@@ -9,6 +9,8 @@ import pytest_asyncio
 
 from api.comfy.server import ComfyServer
 from api.domain.engine import ComfyInstall, InstalledBase
+from api.engines import locate
+from api.settings import Settings
 from tests.engines.comfy_lab import Lab
 
 FAULT_NODES = Path(__file__).with_name("fault_nodes")
@@ -17,32 +19,17 @@ FAULT_NODES = Path(__file__).with_name("fault_nodes")
 @pytest.fixture(scope="session")
 def comfy_install(engines_dir: Path) -> ComfyInstall:
     """The installed ComfyUI, which loads the fault node too."""
-    nodes = Path(__file__).parents[2] / "api/engines/comfy_nodes"
-    found = ComfyInstall(
-        engines_dir / "comfyui/source",
-        engines_dir / "comfyui/venv/bin/python",
-        "0.3.75",
-        False,
-        (nodes / "masuka_torchvision_stub",),
-    )
+    found = locate.comfyui(_settings(engines_dir))
     return replace(found, custom_nodes=(*found.custom_nodes, FAULT_NODES))
 
 
 @pytest.fixture(scope="session")
 def flux_tiny(engines_dir: Path) -> InstalledBase:
-    tiny = engines_dir / "flux-tiny"
-    nodes = Path(__file__).parents[2] / "api/engines/comfy_nodes"
-    return InstalledBase(
-        "flux-tiny",
-        "flux",
-        tiny / "diffusers",
-        tiny / "models",
-        "flux-tiny.safetensors",
-        "clip_l.safetensors",
-        "t5xxl.safetensors",
-        "ae.safetensors",
-        custom_nodes=(nodes / "masuka_tiny_models",),
-    )
+    return locate.base_model(_settings(engines_dir), "flux-tiny")
+
+
+def _settings(engines_dir: Path) -> Settings:
+    return Settings(_env_file=None, masuka_engines_dir=engines_dir)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

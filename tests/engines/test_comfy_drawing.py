@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 
 from api.comfy.errors import PromptRejected, failure_error
-from api.comfy.history import OutcomeStatus
+from api.comfy.history import OutcomeStatus, Output
 from api.comfy.messages import Cached
 from api.domain.workflow import LoraUse
 from api.errors import EngineError
@@ -52,15 +53,31 @@ async def test_nothing_is_left_in_comfyui_once_a_picture_is_fetched(lab: Lab):
         assert await client.outcome(drawing.prompt_id) is None
 
 
+async def test_what_an_abandoned_prompt_has_written_can_be_found_by_its_id(lab: Lab):
+    async with lab.server.use(lab.base) as client:
+        abandoned, kept = lab.drawing(), lab.drawing(seed=1)
+        await lab.draw(client, abandoned)
+        outcome = await lab.draw(client, kept)
+        lab.server.discard_outputs_of(abandoned.prompt_id)
+        assert [path.name for path in lab.left_over()] == [outcome.outputs[0].filename]
+        await lab.fetch(client, outcome)
+
+
+async def test_an_output_outside_of_comfyuis_folder_is_never_deleted(lab: Lab):
+    (lab.folder / "mine.txt").write_text("mine")
+    for subfolder in ("../../pictures", str(lab.folder)):
+        with pytest.raises(EngineError, match="outside"):
+            lab.server.discard_output(Output("1", "images", "mine.txt", subfolder, animated=False))
+    assert (lab.folder / "mine.txt").exists()
+
+
 async def test_the_same_seed_draws_the_same_pixels_and_another_one_others(lab: Lab):
     async with lab.server.use(lab.base) as client:
         first = await lab.pixels(client, seed=1)
         other = await lab.pixels(client, seed=2)
         again = lab.drawing(seed=1)
-        outcome = await lab.draw(client, again)
+        assert np.array_equal(first, await lab.pixels_of(client, again))
         assert again.sampled() == list(range(1, STEPS + 1)), "drawn again, not taken from the cache"
-        with Image.open(await lab.fetch(client, outcome)) as image:
-            assert np.array_equal(first, np.asarray(image, dtype=np.int16))
     assert not np.array_equal(first, other)
 
 
@@ -76,14 +93,14 @@ async def test_the_negative_prompt_counts_only_with_true_cfg(lab: Lab):
 async def test_a_lora_changes_the_picture_as_much_as_it_is_asked_to(lab: Lab):
     async with lab.server.use(lab.base) as client:
         plain = await lab.pixels(client)
-        position = lab.server.log_position()
         file_name = lab.add_lora("style", ATTENTION)
         none = await lab.pixels(client, (LoraUse(file_name, 0.0),))
         half = await lab.pixels(client, (LoraUse(file_name, 0.5),))
-        full = await lab.pixels(client, (LoraUse(file_name, 1.0),))
+        asked = lab.drawing((LoraUse(file_name, 1.0),))
+        full = await lab.pixels_of(client, asked)
     assert np.array_equal(plain, none)
     assert np.abs(plain - full).mean() > np.abs(plain - half).mean() > 1
-    assert lab.server.lora_complaints(position) == []
+    assert lab.complaints(asked) == []
 
 
 async def test_eight_loras_are_applied_together(lab: Lab):
@@ -104,11 +121,11 @@ async def test_eight_loras_are_applied_together(lab: Lab):
 async def test_a_lora_that_fits_nothing_is_told_by_the_log_alone(lab: Lab, name, modules):
     async with lab.server.use(lab.base) as client:
         plain = await lab.pixels(client)
-        position = lab.server.log_position()
-        same = await lab.pixels(client, (LoraUse(lab.add_lora(name, modules), 1.0),))
+        useless, innocent = lab.drawing((LoraUse(lab.add_lora(name, modules), 1.0),)), lab.drawing()
+        same, _ = await asyncio.gather(lab.pixels_of(client, useless), lab.pixels_of(client, innocent))
     assert np.array_equal(plain, same)
-    assert lab.server.lora_complaints(position) != []
-    assert lab.server.lora_complaints(lab.server.log_position()) == []
+    assert lab.complaints(useless) != []
+    assert lab.complaints(innocent) == []
 
 
 async def test_a_lora_that_is_not_there_is_refused_before_anything_runs(lab: Lab):

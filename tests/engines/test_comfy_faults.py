@@ -161,6 +161,20 @@ async def test_interrupting_a_prompt_that_has_ended_hurts_nobody(lab: Lab):
         assert (await running).status is OutcomeStatus.SUCCESS
 
 
+async def test_whoever_gives_up_while_submitting_can_still_stop_the_prompt(lab: Lab):
+    async with lab.server.use(lab.base) as client:
+        for turns in range(40):
+            drawing = lab.faulty("sleep", seconds=30)
+            submitting = asyncio.create_task(client.submit(drawing.graph, drawing.prompt_id))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            submitting.cancel()
+            await asyncio.wait({submitting})
+            await client.interrupt(drawing.prompt_id)
+            queue = await client.queue()
+            assert (queue.running, queue.pending) == ((), ())
+
+
 async def test_a_node_that_cannot_be_interrupted_is_told(lab: Lab):
     async with lab.server.use(lab.base) as client:
         drawing = lab.faulty("hang", seconds=1)
