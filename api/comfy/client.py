@@ -93,7 +93,7 @@ class ComfyClient(ComfyHttp):
         watch = self._watches[prompt_id] = _Watch(self._socket.client_id, on_progress)
         try:
             async with watch.change:
-                await _see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))
+                await self._post_once(graph, prompt_id, watch, extra_data or {})
         except PromptRejected:
             await self._stop(prompt_id, watch, INTERRUPT_SECONDS)
             self._forget(prompt_id, watch)

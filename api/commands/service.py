@@ -45,9 +45,7 @@ def _become(*module: str) -> None:
     """Replace this process, so that signals and exit codes are the part's own."""
     with reporting():
         settings = load_settings()
-        if not settings.redis_url and not redis_server.answers(
-            redis_server.socket_path(settings)
-        ):
+        if not settings.redis_url and not redis_server.answers(redis_server.socket_path(settings)):
             sys.stderr.write("masuka: there is no Redis: set REDIS_URL, or run `masuka up`, which brings one.\n")
             raise typer.Exit(EXIT_CONFIG)
     os.execv(sys.executable, [sys.executable, "-m", *module])

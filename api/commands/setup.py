@@ -1,6 +1,7 @@
 """`masuka install` and `doctor`: have what is needed, and know what is not there."""
 
 import threading
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from api import doctor as checks
 from api.commands.console import EXIT_FAILED, JsonOption, console, print_json, print_table, reporting
 from api.engines import install as installer
-from api.settings import load_settings
+from api.settings import Settings, load_settings
 
 
 class InstallBars:
@@ -32,20 +33,24 @@ def install(
     names: Annotated[list[str], typer.Argument(help=f"Any of: {', '.join(installer.NAMES)}.")],
 ) -> None:
     """Install engines and base models. Safe to repeat, to interrupt, and to run again after a failure."""
+    with reporting():
+        install_all(load_settings(), names)
+
+
+def install_all(settings: Settings, names: Iterable[str]) -> None:
+    """Under one bar each: the engines side by side, then the base models. Raises InputError, InstallError."""
     columns = (
         TextColumn("{task.description:>12}"),
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[stage]}"),
     )
-    with reporting(), Progress(*columns, console=console) as progress:
-        settings = load_settings()
+    wanted = list(dict.fromkeys(names))
+    with Progress(*columns, console=console) as progress:
         draw = InstallBars(progress)
-        engines = [name for name in dict.fromkeys(names) if name in installer.ENGINES]
-        installer.install_all(settings, engines, draw)
-        for name in dict.fromkeys(names):
-            if name not in engines:
-                installer.install(settings, name, draw)
+        installer.install_all(settings, [name for name in wanted if name in installer.ENGINES], draw)
+        for name in wanted:
+            installer.install(settings, name, draw)
 
 
 def doctor(as_json: JsonOption = False) -> None:

@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import HfFileMetadata
-
 from api.engines.catalogue import GB, BaseModel, ModelFile, Weights
-from api.engines.hub import Hub
+from api.engines.hub import Hub, Told, part_file
 from api.errors import InstallError
 
 Report = Callable[[str, float | None], None]
@@ -57,10 +55,9 @@ def fetch_weights(base: BaseModel, weights: Weights, folder: Path, hub: Hub, rep
     files = base.files(weights)
     report("asking the hub for sizes", None)
     with ThreadPoolExecutor(PARALLEL_FILES) as pool:
-        metadata = list(pool.map(hub.metadata, files))
-    folder.mkdir(parents=True, exist_ok=True)
-    require_disk(folder, sum(missing_bytes(folder, file, told) for file, told in zip(files, metadata, strict=True)))
-    _download_all(list(zip(files, metadata, strict=True)), folder, hub, report)
+        jobs = list(zip(files, pool.map(hub.ask, files), strict=True))
+    require_disk(folder, sum(missing_bytes(folder / file.target, told) for file, told in jobs))
+    _download_all(jobs, folder, hub, report)
     for source, link in base.links:
         (folder / link).parent.mkdir(parents=True, exist_ok=True)
         (folder / link).unlink(missing_ok=True)
@@ -80,17 +77,17 @@ def require_disk(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def missing_bytes(folder: Path, file: ModelFile, told: HfFileMetadata) -> int:
-    target = folder / file.target
-    have = next((p.stat().st_size for p in (target, target.with_name(f"{target.name}.part")) if p.is_file()), 0)
-    return max(0, (told.size or file.size_bytes) - have)
+def missing_bytes(target: Path, told: Told) -> int:
+    """What is still to come, after the file itself or the part of it that is here."""
+    have = next((path.stat().st_size for path in (target, part_file(target)) if path.is_file()), 0)
+    return max(0, told.size_bytes - have)
 
 
-def _download_all(jobs: Sequence[tuple[ModelFile, HfFileMetadata]], folder: Path, hub: Hub, report: Report) -> None:
+def _download_all(jobs: Sequence[tuple[ModelFile, Told]], folder: Path, hub: Hub, report: Report) -> None:
     """All, or the first error; whatever ends it, no thread goes on."""
-    total = Total(sum(told.size or file.size_bytes for file, told in jobs), report)
+    total = Total(sum(told.size_bytes for file, told in jobs), report)
 
-    def fetch(job: tuple[ModelFile, HfFileMetadata]) -> None:
+    def fetch(job: tuple[ModelFile, Told]) -> None:
         file, told = job
         hub.download(file, told, folder / file.target, lambda count: total.received(file.path, count))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfFileMetadata, get_hf_file_metadata, get_session, hf_hub_url
+from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.errors import FileMetadataError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
@@ -22,7 +22,6 @@ from api.engines.catalogue import ModelFile
 from api.errors import InstallError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-BLOCK_BYTES = 2**20
 READ_TIMEOUT_SECONDS = 60
 TRIES_WITHOUT_PROGRESS = 5
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
@@ -34,6 +33,15 @@ Received = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What the hub says of a file."""
+
+    size_bytes: int
+    etag: str
+    """The SHA-256 of a large file, something else for a small one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hub:
     token: str = ""
     endpoint: str | None = None
@@ -41,47 +49,60 @@ class Hub:
     pause_seconds: float = 2.0
     """Between two tries of a download that was cut off."""
 
-    def metadata(self, file: ModelFile) -> HfFileMetadata:
-        """Size, ETag and commit. Raises InstallError as `download` does."""
+    def ask(self, file: ModelFile) -> Told:
+        """Raises InstallError as `download` does."""
         try:
-            return get_hf_file_metadata(self._url(file), token=self.token or False, endpoint=self.endpoint)
+            told = get_hf_file_metadata(self._url(file), token=self.token or False, endpoint=self.endpoint)
         except (HfHubHTTPError, FileMetadataError, httpx2.HTTPError, OSError) as exc:
             raise translated(exc, file) from exc
+        if told.size is None or told.etag is None:
+            raise translated(FileMetadataError("the hub does not say its size and ETag"), file)
+        return Told(told.size, told.etag)
 
-    def download(self, file: ModelFile, metadata: HfFileMetadata, target: Path, received: Received) -> None:
+    def download(self, file: ModelFile, told: Told, target: Path, received: Received) -> None:
         """Make `target` the file; it is there only when it is whole and right. Does nothing when it is there.
 
         Raises InstallError `hf_token_invalid`, `model_gated`, `disk_full` or `download_failed`.
         """
-        if target.is_file() and target.stat().st_size == metadata.size:
+        if target.is_file() and target.stat().st_size == told.size_bytes:
             received(target.stat().st_size)
             return
         try:
-            part = _part_file(target, metadata.etag or "")
+            part = _part_of(target, told.etag)
             received(part.stat().st_size)
-            self._receive(file, part, metadata.size, received)
-            _check(part, metadata, file)
+            self._receive(file, part, told.size_bytes, received)
+            _check(part, told, file)
             part.replace(target)
             _etag_file(part).unlink()
         except (HfHubHTTPError, httpx2.HTTPError, OSError) as exc:
             raise translated(exc, file) from exc
 
-    def _receive(self, file: ModelFile, part: Path, size: int | None, received: Received) -> None:
-        """Append to `part` until it has `size` bytes, over as many connections as it takes."""
-        tries = TRIES_WITHOUT_PROGRESS
-        while size is None or part.stat().st_size < size:
-            before = part.stat().st_size
-            try:
-                self._append(file, part, received)
-                if size is None:
-                    return
-            except (httpx2.TransportError, HfHubHTTPError) as exc:
-                if not _may_pass(exc) or (tries <= 1 and part.stat().st_size <= before):
-                    raise
-            tries = TRIES_WITHOUT_PROGRESS if part.stat().st_size > before else tries - 1
+    def _receive(self, file: ModelFile, part: Path, size_bytes: int, received: Received) -> None:
+        """Append to `part` until it has `size_bytes`, over as many connections as it takes."""
+        tries, have = TRIES_WITHOUT_PROGRESS, part.stat().st_size
+        while have < size_bytes:
+            cut = self._append_until_cut(file, part, received)
+            before, have = have, part.stat().st_size
+            if have >= size_bytes:
+                return
+            tries = TRIES_WITHOUT_PROGRESS if have > before else tries - 1
             if tries == 0:
-                return  # the server ends early, again and again: the size check says so
+                if cut:
+                    raise cut
+                return  # the server ends early, again and again, and says nothing: the size check will
             time.sleep(self.pause_seconds)
+
+    def _append_until_cut(
+        self, file: ModelFile, part: Path, received: Received
+    ) -> httpx2.TransportError | HfHubHTTPError | None:
+        """What cut it off, if it is something that may pass; raises what will not."""
+        try:
+            self._append(file, part, received)
+        except (httpx2.TransportError, HfHubHTTPError) as exc:
+            if isinstance(exc, HfHubHTTPError) and exc.response.status_code not in RETRY_STATUSES:
+                raise
+            return exc
+        return None
 
     def _append(self, file: ModelFile, part: Path, received: Received) -> None:
         have = part.stat().st_size
@@ -99,7 +120,7 @@ class Hub:
             with part.open("r+b") as output:
                 output.truncate(have)
                 output.seek(have)
-                for block in response.iter_bytes(BLOCK_BYTES):
+                for block in response.iter_bytes():
                     output.write(block)
                     received(len(block))
 
@@ -126,14 +147,15 @@ def translated(exc: Exception, file: ModelFile) -> InstallError:
     return InstallError(detail, code=code, value=f"{file.repo}/{file.path}", hint=hint)
 
 
-def _may_pass(exc: Exception) -> bool:
-    return not isinstance(exc, HfHubHTTPError) or exc.response.status_code in RETRY_STATUSES
+def part_file(target: Path) -> Path:
+    """Where `target` grows until it is whole."""
+    return target.with_name(f"{target.name}.part")
 
 
-def _part_file(target: Path, etag: str) -> Path:
+def _part_of(target: Path, etag: str) -> Path:
     """The part file; emptied when what it holds is of another version."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
+    part = part_file(target)
     if not part.is_file() or not _etag_file(part).is_file() or _etag_file(part).read_text() != etag:
         part.write_bytes(b"")
         _etag_file(part).write_text(etag)
@@ -144,12 +166,12 @@ def _etag_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.etag")
 
 
-def _check(part: Path, metadata: HfFileMetadata, file: ModelFile) -> None:
+def _check(part: Path, told: Told, file: ModelFile) -> None:
     """Size always; SHA-256 where the ETag is one, as it is for every large file."""
     problem = ""
-    if metadata.size is not None and part.stat().st_size != metadata.size:
-        problem = f"it has {part.stat().st_size} bytes instead of {metadata.size}"
-    elif SHA256.fullmatch(metadata.etag or "") and _sha256(part) != metadata.etag:
+    if part.stat().st_size != told.size_bytes:
+        problem = f"it has {part.stat().st_size} bytes instead of {told.size_bytes}"
+    elif SHA256.fullmatch(told.etag) and _sha256(part) != told.etag:
         problem = "its SHA-256 is wrong"
     if problem:
         part.unlink()

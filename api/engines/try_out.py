@@ -21,6 +21,8 @@ START_SECONDS = 300  # a first start compiles some thousand files, on a slow dis
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
 LOG_TAIL_LINES = 25
+CHILD = Path(__file__).parents[1] / "comfy" / "child.py"
+"""Starts ComfyUI as the worker does: it dies with us, however we die."""
 NEEDED_NODES = frozenset({"UNETLoader", "DualCLIPLoader", "VAELoader", "LoraLoaderModelOnly", "KSampler", "SaveImage"})
 
 
@@ -73,7 +75,8 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _comfyui_command(install: ComfyInstall, base: Path, port: int) -> list[str]:
     return [
-        *(str(install.python), str(install.source / "main.py"), "--listen", "127.0.0.1", "--port", str(port)),
+        *(str(install.python), "-I", "-S", str(CHILD), str(os.getpid()), str(install.source / "main.py")),
+        *("--listen", "127.0.0.1", "--port", str(port)),
         *("--base-directory", str(base), "--database-url", "sqlite:///:memory:"),
         *("--disable-api-nodes", "--disable-auto-launch"),
         *(() if install.gpu else ("--cpu",)),

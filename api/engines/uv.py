@@ -46,7 +46,7 @@ def run(*arguments: str) -> None:
     try:
         subprocess.run(command, env=environment(os.environ), capture_output=True, text=True, check=True)
     except subprocess.CalledProcessError as exc:
-        raise _translated(arguments, exc.stderr) from exc
+        raise translated(arguments, exc.stderr) from exc
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -68,7 +68,8 @@ def pip_find_links(environ: Mapping[str, str], config_files: Sequence[Path]) -> 
     return config.get("global", "find-links", fallback="").split()
 
 
-def _translated(arguments: Sequence[str], stderr: str) -> InstallError:
+def translated(arguments: Sequence[str], stderr: str) -> InstallError:
+    """What uv said as one of our errors."""
     said = "\n".join(stderr.strip().splitlines()[-SHOWN_LINES:])
     what = f"uv {' '.join(arguments[:2])}"
     if DISK_FULL.search(stderr):

@@ -42,17 +42,27 @@ def unpack(archive: Path, limits: UploadLimits, folder: Path) -> Unpacked:
 
 
 class _BoundedFile(io.FileIO):
-    """A zip whose table of contents cannot fill the memory: `zipfile` reads it whole, however long it claims to be."""
+    """A zip that cannot lead `zipfile` astray by the sizes and offsets that it claims.
+
+    `zipfile` reads the table of contents in one go, however long it says it is, and seeks to wherever an entry is
+    said to lie.
+    """
 
     def __init__(self, path: Path, limits: UploadLimits) -> None:
         super().__init__(path)
         self._limits = limits
-        self._read_limit = max(_CHUNK_BYTES * 2, limits.files * _DIRECTORY_BYTES_PER_FILE)
+        self._read_limit = max(2 * _CHUNK_BYTES, limits.files * _DIRECTORY_BYTES_PER_FILE)
+        self._size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > self._read_limit:
             raise _too_many_files(self._limits)
         return super().read(size) or b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence == io.SEEK_SET and not 0 <= offset <= self._size:
+            raise zipfile.BadZipFile("an offset lies outside the file")
+        return super().seek(offset, whence)
 
 
 def _too_many_files(limits: UploadLimits) -> TooLargeError:
@@ -69,7 +79,7 @@ def _unpack(opened: zipfile.ZipFile, limits: UploadLimits, folder: Path) -> Unpa
     for info in opened.infolist():
         name = _name(info)
         try:
-            if not info.is_dir() and _is_wanted(name, info, limits):
+            if not name.endswith(("/", "\\")) and _is_wanted(name, info, limits):
                 wanted.append((name, info))
         except InputError as exc:
             refused.append(ReportEntry.refused(name, exc))
@@ -135,11 +145,13 @@ def _check_declared_total(wanted: list[tuple[str, zipfile.ZipInfo]], limits: Upl
 
 
 def _inflate(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
-    """`zipfile` yields at most the declared size and checks the CRC at the end."""
+    """`zipfile` yields at most the declared size, and checks the CRC when it sees the end; it may miss a short one."""
     try:
         with opened.open(info) as source, path.open("xb") as target:
             while chunk := source.read(_CHUNK_BYTES):
                 target.write(chunk)
+            if target.tell() != info.file_size:
+                raise zipfile.BadZipFile(f"{target.tell()} of {info.file_size} bytes")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
         path.unlink(missing_ok=True)
         raise InputError(f"The entry cannot be unpacked: {exc}", code=Refusal.CORRUPT_ENTRY) from exc

@@ -73,6 +73,8 @@ def _decode(stripped: Picture, limits: UploadLimits) -> ImageFile:
         image = _OPENERS[stripped.format](BytesIO(stripped.data))
         _check_header(image, limits)
         image.load()
+        if image.mode == "P" and image.palette is None:
+            raise SyntaxError("the palette is missing")
     except Image.DecompressionBombError as exc:
         raise InputError("The picture is enormous.", code=Refusal.TOO_MANY_PIXELS) from exc
     except OSError as exc:
@@ -151,5 +153,5 @@ def _pixels_sha256(image: Image.Image) -> str:
     rows = max(1, _HASH_PIXELS // image.width)
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        digest.update(band.convert("RGB").tobytes())
+        digest.update((band if band.mode == "RGB" else band.convert("RGB")).tobytes())
     return digest.hexdigest()

@@ -11,7 +11,8 @@ UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
 _EXIF_MARK = b"Exif\0\0"
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+# Neither a stuffed 0xFF, a fill byte nor a restart marker. As ranges: the same with "not" is 20 times slower.
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _TEM, _SOI, _EOI, _SOS, _COM = 0x01, 0xD8, 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
 
@@ -71,7 +72,7 @@ def _strip_jpeg(data: bytes) -> Picture:
     kept, exif = [data[:2]], b""
     at, in_scan = 2, False
     while found := _JPEG_MARKER.search(data, at):
-        marker, body = found[1][0], found.end()
+        marker, body = data[found.end() - 1], found.end()
         if in_scan:
             kept.append(data[at : found.start()])
         if marker == _EOI:
@@ -122,9 +123,9 @@ def _strip_webp(data: bytes) -> Picture:
         kind = data[at : at + 4]
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + size + size % 2
-        if kind == b"VP8X" and size:
-            flags = data[at + 8] & ~_WEBP_EXIF_AND_XMP_FLAGS if at + 8 < len(data) else 0
-            kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
+        if kind == b"VP8X":
+            flags = bytes(byte & ~_WEBP_EXIF_AND_XMP_FLAGS for byte in data[at + 8 : min(at + 9, end)])
+            kept.append(data[at : at + 8] + flags + data[at + 9 : end])
         elif kind in _WEBP_KEPT:
             kept.append(data[at:end])
         elif kind == b"EXIF":

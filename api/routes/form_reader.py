@@ -121,7 +121,7 @@ class FormReader:
                 raise _over("too_many_files", f"More than {self._limits.files} files.", "MASUKA_MAX_FILES")
             part.path = self._into / f"{len(self.files):05d}"
             self._writes.append((part.path, b""))  # so that an empty file exists, too
-        elif part.filename is None:
+        else:  # a file input left empty counts here, so that nothing is free
             self._field_count += 1
             if self._field_count > FIELD_COUNT:
                 raise _over("too_many_fields", f"More than {FIELD_COUNT} form fields.")

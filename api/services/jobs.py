@@ -320,6 +320,8 @@ def snapshot_of(job: Job) -> Snapshot:
     """What a client is shown of this job: its status from the row, the rest from its last progress."""
     status = job.status_enum
     last = Snapshot.from_dict(job.progress)
+    if status in TERMINAL:
+        last = last.with_changes(stage=status.value, message=status.value.capitalize(), eta_seconds=None)
     return last.with_changes(
         status=shown(job.kind_enum, status),
         progress=100.0 if status is Status.COMPLETED else last.progress,

@@ -41,9 +41,9 @@ async def outcome(workdir: Workdir) -> Outcome | None:
     Makes sure first that a run whose runner was killed left no process behind. Raises EngineError `trainer_stuck`.
     """
     handle = recall(workdir)
-    if handle is None or handle.alive():
+    if handle is None or (handle.alive() and not workdir.exit.exists()):
         return None
-    await handle.stop()
+    await handle.stop()  # at once: what is left of a runner that wrote its exit.json is its own end
     return await asyncio.to_thread(_judge, workdir, handle.started_at)
 
 

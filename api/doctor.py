@@ -1,0 +1,221 @@
+"""`masuka doctor`: everything the service needs, checked for real, each with what to do."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import httpx
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from api import redis_server
+from api.db import open_database
+from api.engines import catalogue, gpu, locate
+from api.engines.hub import Hub
+from api.errors import MasukaError
+from api.queue import open_redis
+from api.settings import Settings
+from api.storage import open_storage
+from api.supervisor import base_url, require_free
+
+GB = 10**9
+DISK_FLOOR_GB = 5.0
+TIMEOUT_SECONDS = 20.0
+NEWEST_PYTHON = (3, 13)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in the order a newcomer would mend things. Nothing is left behind."""
+    running = _answers(settings)
+    return [
+        _python(),
+        _disk(settings),
+        *_gpus(),
+        *(_engine(settings, name) for name in ("comfyui", "simpletuner")),
+        *(_base_model(settings, name) for name in catalogue.BASE_MODELS),
+        *asyncio.run(_servers(settings, running=running)),
+        _port(settings, running=running),
+        _token(settings),
+        _hugging_face(settings),
+    ]
+
+
+# ---- the machine -------------------------------------------------------------------------------------------------
+
+
+def _python() -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        return Check(
+            "Python", "warning", version, "SimpleTuner supports 3.11 to 3.13; run scripts/bootstrap with one of them."
+        )
+    return Check("Python", "ok", version)
+
+
+def _disk(settings: Settings) -> Check:
+    settings.masuka_data_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.masuka_data_dir).free / GB
+    found = f"{free:.0f} GB free for {settings.masuka_data_dir}"
+    if free < DISK_FLOOR_GB:
+        return Check("disk", "failed", found, f"Free at least {DISK_FLOOR_GB:g} GB, or move MASUKA_DATA_DIR.")
+    need = catalogue.FLUX_DEV.disk_gb
+    return Check("disk", "ok", found, "" if free > need else f"Enough for the self-test; flux-dev needs {need:g} GB.")
+
+
+def _gpus() -> list[Check]:
+    cards = gpu.detect()
+    if not cards:
+        return [
+            Check(
+                "GPU",
+                "warning",
+                "none found",
+                "Only flux-tiny, the self-test, runs without an NVIDIA GPU and its driver.",
+            )
+        ]
+    return [_gpu(card) for card in cards]
+
+
+def _gpu(card: gpu.Gpu) -> Check:
+    capability = ".".join(str(part) for part in card.compute_capability)
+    found = f"{card.name}, {card.vram_gb:g} GB, compute capability {capability}, driver {card.driver}"
+    if card.compute_capability < (8, 0):
+        return Check(
+            f"GPU {card.index}", "warning", found, "Too old to train Flux in bf16: it needs compute capability 8.0."
+        )
+    if catalogue.FLUX_DEV.pick_training_precision(card.vram_gb) is None:
+        return Check(f"GPU {card.index}", "warning", found, "Too little VRAM to train flux-dev: it needs 9 GB.")
+    return Check(f"GPU {card.index}", "ok", found)
+
+
+# ---- what is installed -------------------------------------------------------------------------------------------
+
+
+def _engine(settings: Settings, name: str) -> Check:
+    try:
+        found = locate.comfyui(settings) if name == "comfyui" else locate.simpletuner(settings)
+    except MasukaError as exc:
+        return Check(name, "failed", exc.detail, exc.hint or "")
+    return Check(name, "ok", f"{found.version} for the {'GPU' if found.gpu else 'CPU'}, {found.python}")
+
+
+def _base_model(settings: Settings, name: str) -> Check:
+    try:
+        found = locate.base_model(settings, name)
+    except MasukaError as exc:
+        needs = f" Needs {catalogue.get(name).disk_gb:g} GB on disk."
+        return Check(name, "warning", exc.detail, f"{exc.hint}{needs}")
+    return Check(name, "ok", f"{found.unet_name} in {found.models_dir}")
+
+
+# ---- servers -----------------------------------------------------------------------------------------------------
+
+
+async def _servers(settings: Settings, *, running: bool) -> list[Check]:
+    checks: dict[str, Callable[[], Awaitable[str]]] = {
+        "Redis": lambda: _redis(settings, running=running),
+        "database": lambda: _database(settings),
+        "storage": lambda: _storage(settings),
+    }
+    return [await _tried(name, check) for name, check in checks.items()]
+
+
+async def _tried(name: str, check: Callable[[], Awaitable[str]]) -> Check:
+    try:
+        return Check(name, "ok", await asyncio.wait_for(check(), TIMEOUT_SECONDS))
+    except TimeoutError:
+        return Check(name, "failed", f"no answer within {TIMEOUT_SECONDS:g} s", "Check its address and the network.")
+    except MasukaError as exc:
+        return Check(name, "failed", exc.detail, exc.hint or "")
+    except (RedisError, OSError) as exc:
+        return Check(name, "failed", str(exc), "Check REDIS_URL, and that the server runs.")
+
+
+async def _redis(settings: Settings, *, running: bool) -> str:
+    if not settings.redis_url and not running:
+        return f"embedded, not running: {redis_server.server_binary(settings)}"
+    redis = open_redis(redis_server.redis_url(settings))
+    try:
+        version = (await redis.info("server"))["redis_version"]
+        return f"{'yours' if settings.redis_url else 'embedded'}, {version}"
+    finally:
+        await redis.aclose()
+
+
+async def _database(settings: Settings) -> str:
+    async with open_database(settings) as sessions, sessions() as session:
+        await session.execute(text("SELECT 1"))
+        return f"{session.get_bind().dialect.name}, schema up to date"
+
+
+async def _storage(settings: Settings) -> str:
+    async with open_storage(settings) as storage:
+        await storage.check()
+    where = (
+        f"bucket {settings.s3_bucket_name}" if settings.s3_bucket_name else f"{settings.masuka_data_dir / 'storage'}"
+    )
+    return f"{where}: written, read back, deleted"
+
+
+# ---- the way in and out ------------------------------------------------------------------------------------------
+
+
+def _answers(settings: Settings) -> bool:
+    url = base_url(settings.masuka_host, settings.masuka_port)
+    try:
+        return bool(httpx.get(f"{url}/health", timeout=5, trust_env=False).json() == {"status": "ok"})
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def _port(settings: Settings, *, running: bool) -> Check:
+    address = f"{settings.masuka_host}:{settings.masuka_port}"
+    if running:
+        return Check("port", "ok", f"MASUKA answers on {address}")
+    try:
+        if settings.masuka_port:
+            require_free(settings.masuka_host, settings.masuka_port)
+    except MasukaError as exc:
+        return Check("port", "failed", exc.detail, exc.hint or "")
+    return Check("port", "ok", f"{address} is free")
+
+
+def _token(settings: Settings) -> Check:
+    try:
+        settings.require_safe_bind(settings.masuka_host)
+    except MasukaError as exc:
+        return Check("API token", "failed", exc.detail, exc.hint or "")
+    return Check("API token", "ok", "set" if settings.api_token else "none needed on loopback")
+
+
+def _hugging_face(settings: Settings) -> Check:
+    """Whether the token opens the gate of FLUX.1-dev, asked of the hub itself."""
+    name, token = "Hugging Face", settings.hf_token.get_secret_value()
+    if "flux-dev" in locate.installed_bases(settings):
+        return Check(name, "ok", "not needed any more: flux-dev is installed")
+    if not token:
+        return Check(
+            name,
+            "warning",
+            "HF_TOKEN is not set",
+            "Needed to install flux-dev: make one at huggingface.co/settings/tokens.",
+        )
+    try:
+        Hub(token).metadata(catalogue.FLUX_DEV.shared_files[0])
+    except MasukaError as exc:
+        return Check(name, "failed", exc.detail, exc.hint or "")
+    return Check(name, "ok", "the token works and the licence of FLUX.1-dev is accepted")
