@@ -7,10 +7,16 @@ from uuid import uuid4
 
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from api.settings import PROJECT_ROOT, Settings
 from api.storage import Storage, open_storage
 from tests.servers import PostgresServer, S3Server, postgres_server, s3_server, valkey_server
+
+# A busy machine is slow, not wrong.
+hypothesis_settings.register_profile("masuka", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("masuka")
 
 
 @pytest.fixture(autouse=True)

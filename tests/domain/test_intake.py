@@ -41,7 +41,11 @@ def test_where_a_caption_came_from_is_known() -> None:
 
 def test_the_first_of_equal_pictures_is_kept_and_the_others_name_it() -> None:
     refusal = InputError("broken", code=Refusal.CORRUPT_IMAGE)
-    outcomes = [("a.png", _taken("a.png", "1")), ("x.png", refusal), ("b.png", _taken("b.png", "1"))]
+    outcomes: list[tuple[str, TakenImage | InputError]] = [
+        ("a.png", _taken("a.png", "1")),
+        ("x.png", refusal),
+        ("b.png", _taken("b.png", "1")),
+    ]
     (_, first), (_, broken), (name, second) = refuse_duplicates(outcomes)
     assert isinstance(first, TakenImage)
     assert broken is refusal

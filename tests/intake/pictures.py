@@ -13,9 +13,7 @@ from api.domain.upload import IncomingFile, UploadLimits
 
 ORIENTATION_TAG = 0x0112
 GPS_TAG = 0x8825
-LIMITS = UploadLimits(
-    file_bytes=10_000_000, total_bytes=100_000_000, files=5000, image_pixels=1_000_000, min_side=32
-)
+LIMITS = UploadLimits(file_bytes=10_000_000, total_bytes=100_000_000, files=5000, image_pixels=1_000_000, min_side=32)
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:

@@ -1,5 +1,6 @@
 """Metadata leaves a picture file, and not one pixel changes."""
 
+from functools import cache
 from io import BytesIO
 
 import pytest
@@ -21,6 +22,7 @@ def _text_chunk() -> PngInfo:
     return info
 
 
+@cache
 def _files() -> dict[str, bytes]:
     marks = {"exif": exif(6), "icc_profile": PROFILE}
     return {
