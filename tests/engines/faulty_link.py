@@ -17,8 +17,11 @@ class FaultyLink:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.sockets_made = 0
-        self.lose_next_prompt_answer = False
         self.prompts_sent = 0
+        self.lose_next_prompt_answer = False
+        self.prompts_pass = asyncio.Event()
+        """Cleared: prompts are on their way and do not arrive."""
+        self.prompts_pass.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -81,7 +84,7 @@ class _Connection:
 
     async def to_comfyui(self) -> None:
         while data := await self._client_reader.read(65536):
-            self._look_at(data)
+            await self._look_at(data)
             self._comfyui_writer.write(data)
         self.cut()
 
@@ -98,7 +101,7 @@ class _Connection:
         self._client_writer.transport.abort()
         self._comfyui_writer.transport.abort()
 
-    def _look_at(self, data: bytes) -> None:
+    async def _look_at(self, data: bytes) -> None:
         if data.startswith(b"GET /ws"):
             self.is_socket = True
             self._link.sockets_made += 1
@@ -106,3 +109,4 @@ class _Connection:
             self._link.prompts_sent += 1
             self._lose_answer = self._link.lose_next_prompt_answer
             self._link.lose_next_prompt_answer = False
+            await self._link.prompts_pass.wait()

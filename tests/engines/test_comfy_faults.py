@@ -162,17 +162,23 @@ async def test_interrupting_a_prompt_that_has_ended_hurts_nobody(lab: Lab):
 
 
 async def test_whoever_gives_up_while_submitting_can_still_stop_the_prompt(lab: Lab):
-    async with lab.server.use(lab.base) as client:
-        for turns in range(40):
-            drawing = lab.faulty("sleep", seconds=30)
-            submitting = asyncio.create_task(client.submit(drawing.graph, drawing.prompt_id))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            submitting.cancel()
-            await asyncio.wait({submitting})
-            await client.interrupt(drawing.prompt_id)
-            queue = await client.queue()
-            assert (queue.running, queue.pending) == ((), ())
+    async with linked(lab) as (client, link):
+        drawing = lab.faulty("sleep", seconds=30)
+        link.prompts_pass.clear()
+        submitting = asyncio.create_task(client.submit(drawing.graph, drawing.prompt_id))
+        await until(lambda: link.prompts_sent)
+        submitting.cancel()
+        stopping = asyncio.create_task(_stop_after(submitting, client, drawing))
+        asyncio.get_running_loop().call_later(0.1, link.prompts_pass.set)
+        await stopping
+        async with asyncio.timeout(10):
+            await lab.draw(client, lab.drawing())  # would wait for a prompt that nobody stopped
+        assert submitting.cancelled()
+
+
+async def _stop_after(submitting: asyncio.Task[None], client: ComfyClient, drawing: Drawing) -> None:
+    await asyncio.wait({submitting})
+    await client.interrupt(drawing.prompt_id)
 
 
 async def test_a_node_that_cannot_be_interrupted_is_told(lab: Lab):
