@@ -1,0 +1,91 @@
+"""A trainer that does as it is told: starts as SimpleTuner does, posts where it is told to, fails on request.
+
+For what the real one will not do when asked. FAKE_TRAINER holds a list of [action, argument].
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CONFIG = json.loads(Path(os.environ["CONFIG_PATH"]).read_text())
+CALLBACK = json.loads(Path(CONFIG["webhook_config"]).read_text())["callback_url"]
+
+
+def post(body: object, url: str = CALLBACK, raw: bytes | None = None) -> int:
+    data = json.dumps(body).encode() if raw is None else raw
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as exc:
+        return exc.code
+
+
+def post_raw(text: str) -> None:
+    say(f"answered {post(None, raw=text.encode())}")
+
+
+def post_elsewhere(_: None) -> None:
+    say(f"answered {post({}, url=CALLBACK + 'x')}")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def say_error(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def steps(count: int) -> None:
+    for step in range(1, count + 1):
+        progress = {"current": step, "total": count, "metrics": {"loss": 1 / step}}
+        post({"type": "training.status", "data": {"status": "running"}, "progress": progress})
+
+
+def lora(source: str) -> None:
+    output = Path(CONFIG["output_dir"])
+    output.mkdir(exist_ok=True)
+    (output / "pytorch_lora_weights.safetensors").write_bytes(Path(source).read_bytes())
+
+
+def complete(_: None) -> None:
+    post({"type": "lifecycle.stage", "stage": {"key": "training_complete", "status": "completed"}})
+
+
+def child(own_session: bool) -> None:
+    process = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
+    Path("child.pid").write_text(str(process.pid))
+
+
+def ignore_sigint(_: None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def wait(_: None) -> None:
+    Path("waiting").touch()
+    while True:
+        time.sleep(600)
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+ACTIONS: dict[str, Callable[[Any], Any]] = {
+    action.__name__: action
+    for action in (post, post_raw, post_elsewhere, say, say_error, steps, lora, complete, child, ignore_sigint, wait)
+} | {"die": die, "exit": sys.exit}
+
+try:
+    for name, argument in json.loads(os.environ["FAKE_TRAINER"]):
+        ACTIONS[name](argument)
+except KeyboardInterrupt:
+    post({"type": "training.status", "status": "interrupted"})
