@@ -47,8 +47,8 @@ class _Watch:
 class ComfyClient(ComfyHttp):
     """ComfyUI's HTTP interface plus prompts that are followed to their end.
 
-    The websocket only tells when to look and how far the sampler is; what happened is read over HTTP. Use it as an
-    asynchronous context manager, one per ComfyUI process.
+    The websocket only tells when to look and how far the sampler is; what happened is read over HTTP. One per ComfyUI
+    process: an asynchronous context manager, or `open` and `aclose`.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -57,9 +57,12 @@ class ComfyClient(ComfyHttp):
         self._socket = ComfySocket(base_url, self._on_frame, self._look_at_all)
         self._following: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    def open(self) -> Self:
         self._following = asyncio.create_task(self._socket.run(), name="comfyui-socket")
         return self
+
+    async def __aenter__(self) -> Self:
+        return self.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -93,7 +96,7 @@ class ComfyClient(ComfyHttp):
         watch = self._watches[prompt_id] = _Watch(self._socket.client_id, on_progress)
         try:
             async with watch.change:
-                await self._post_once(graph, prompt_id, watch, extra_data or {})
+                await _see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))
         except PromptRejected:
             await self._stop(prompt_id, watch, INTERRUPT_SECONDS)
             self._forget(prompt_id, watch)

@@ -1,11 +1,11 @@
 """ComfyUI's HTTP interface, one method per route that MASUKA uses; foreign errors become ours here and nowhere else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -17,6 +17,8 @@ from api.errors import EngineError
 TIMEOUT_SECONDS = 10.0
 _CHUNK_BYTES = 1024 * 1024
 _BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +49,18 @@ class ComfyHttp:
         await self._http.aclose()
 
     async def queue(self) -> Queue:
-        return parse_queue(await self._get_json("/queue"))
+        return await self._get("/queue", parse_queue)
 
     async def outcome(self, prompt_id: str) -> Outcome | None:
         """How a prompt ended; None while it has not, and for one that ComfyUI does not know."""
-        return parse_history(await self._get_json(f"/history/{prompt_id}"), prompt_id)
+        return await self._get(f"/history/{prompt_id}", lambda body: parse_history(body, prompt_id))
 
     async def object_info(self) -> dict[str, Any]:
         """Every node class with its inputs, types, defaults and limits."""
-        return await self._get_json("/object_info")
+        return await self._get("/object_info", dict[str, Any])
 
     async def memory(self) -> MemoryStats:
-        stats = await self._get_json("/system_stats")
-        device, system = stats["devices"][0], stats["system"]
-        return MemoryStats(
-            device["name"], system["ram_total"], system["ram_free"], device["vram_total"], device["vram_free"]
-        )
+        return await self._get("/system_stats", _parse_memory)
 
     async def free(self) -> None:
         """Ask to unload all models; ComfyUI does it once it is idle, so watch `memory` for the effect."""
@@ -115,10 +113,9 @@ class ComfyHttp:
         """No effect on a prompt that does not run; without an id ComfyUI would stop whatever runs."""
         await self._post("/interrupt", {"prompt_id": prompt_id})
 
-    async def _get_json(self, path: str) -> dict[str, Any]:
+    async def _get(self, path: str, parse: Callable[[dict[str, Any]], T]) -> T:
         async with self._translated():
-            body: dict[str, Any] = (await self._send("GET", path)).json()
-            return body
+            return parse((await self._send("GET", path)).json())
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> None:
         async with self._translated():
@@ -130,23 +127,34 @@ class ComfyHttp:
             response = await self._http.request(method, path, json=body)
         except _BROKEN:
             # One connection is gone; whether the process is too, a new connection shows.
+            self._require_open()
             response = await self._http.request(method, path, json=body)
         _require_ok(response)
         return response
 
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
+    def _require_open(self) -> None:
         if self._http.is_closed:
             raise EngineDied("ComfyUI has been stopped.")
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        self._require_open()
         try:
             yield
         except httpx.TimeoutException as exc:
             raise EngineSilent(f"ComfyUI has not answered within {TIMEOUT_SECONDS:.0f} s.") from exc
         except httpx.TransportError as exc:
             self.gone = True
-            raise EngineDied from exc
-        except ValueError as exc:
-            raise EngineError("ComfyUI's answer is not JSON.", code="comfyui_error") from exc
+            raise EngineDied(hint="Its log says why; it is started again when it is next needed.") from exc
+        except (ValueError, LookupError, TypeError, AttributeError) as exc:
+            raise EngineError("ComfyUI's answer makes no sense.", code="comfyui_error") from exc
+
+
+def _parse_memory(stats: Mapping[str, Any]) -> MemoryStats:
+    device, system = stats["devices"][0], stats["system"]
+    return MemoryStats(
+        device["name"], system["ram_total"], system["ram_free"], device["vram_total"], device["vram_free"]
+    )
 
 
 def _require_ok(response: httpx.Response) -> None:

@@ -50,6 +50,7 @@ class ChildLog:
 
     def close(self) -> None:
         self._take(self._unfinished)
+        self._unfinished = b""
         self._file.close()
 
     def _take(self, line: bytes) -> None:

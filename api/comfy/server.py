@@ -158,24 +158,24 @@ class ComfyServer:
         try:
             self._pump = asyncio.create_task(_pump(self._process, self._log), name="comfyui-log")
             await self._until_listening(self._process, port)
-            client = await ComfyClient(f"http://127.0.0.1:{port}").__aenter__()
         except BaseException:
             await self._stop()
             raise
         log.info("comfyui_started", pid=self._process.pid, port=port, seconds=round(monotonic() - started_at, 1))
-        return client
+        return ComfyClient(f"http://127.0.0.1:{port}").open()
 
     async def _until_listening(self, process: Process, port: int) -> None:
         deadline = monotonic() + _START_LIMIT_SECONDS
         while monotonic() < deadline:
             if process.returncode is not None:
-                raise self._start_error(f"ComfyUI ended while starting ({describe_exit(process.returncode)}).")
+                raise await self._start_error(f"ComfyUI ended while starting ({describe_exit(process.returncode)}).")
             if await accepts(port):
                 return
             await asyncio.sleep(_POLL_SECONDS)
-        raise self._start_error(f"ComfyUI was not ready after {_START_LIMIT_SECONDS:.0f} s.")
+        raise await self._start_error(f"ComfyUI was not ready after {_START_LIMIT_SECONDS:.0f} s.")
 
-    def _start_error(self, detail: str) -> EngineError:
+    async def _start_error(self, detail: str) -> EngineError:
+        await self._last_words()
         tail = self._log.tail(10) if self._log is not None else ""
         return EngineError(
             f"{detail} It last said:\n{tail}",
@@ -201,17 +201,24 @@ class ComfyServer:
     # ---- stopping ------------------------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
-        process, client, pump = self._process, self._client, self._pump
-        self._process = self._client = self._pump = None
+        process, client = self._process, self._client
+        self._process = self._client = None
         if process is not None:
             await end_group(process)
         if client is not None:
             await client.aclose()
-        if pump is not None:
-            await asyncio.wait({pump}, timeout=_LAST_WORDS_SECONDS)
-            pump.cancel()
+        await self._last_words()
+        if self._pump is not None:
+            # A process that has left the group may hold the pipe open.
+            self._pump.cancel()
+            self._pump = None
         if self._log is not None:
             self._log.close()
+
+    async def _last_words(self) -> None:
+        """Let what a process that has ended had printed reach the log."""
+        if self._pump is not None:
+            await asyncio.wait({self._pump}, timeout=_LAST_WORDS_SECONDS)
 
 
 async def _pump(process: Process, child_log: ChildLog) -> None:
