@@ -85,6 +85,14 @@ def make(target: Path, comfy_source: Path) -> None:
 
 
 def _complete_text_encoder(folder: Path, embedding: Embedding) -> None:
+    layers = folder / "layers.safetensors"
+    info = TensorInfo("BF16", (embedding.rows, embedding.columns))
+    write_with_tensor(layers, folder / "model.safetensors", embedding.tensor, info, checked_bytes(embedding))
+    layers.unlink()
+
+
+def checked_bytes(embedding: Embedding) -> bytes:
+    """The embedding as bf16. Raises InstallError `flux_tiny_mismatch`."""
     data = to_bf16(draw(embedding)).tobytes()
     if hashlib.sha256(data).hexdigest() != embedding.sha256:
         raise InstallError(
@@ -92,10 +100,7 @@ def _complete_text_encoder(folder: Path, embedding: Embedding) -> None:
             code="flux_tiny_mismatch",
             hint="This machine's numpy computes differently; please report its version and the processor.",
         )
-    layers = folder / "layers.safetensors"
-    info = TensorInfo("BF16", (embedding.rows, embedding.columns))
-    write_with_tensor(layers, folder / "model.safetensors", embedding.tensor, info, data)
-    layers.unlink()
+    return data
 
 
 def draw(embedding: Embedding) -> NDArray[np.float32]:
