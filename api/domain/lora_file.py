@@ -25,7 +25,7 @@ _TEXT_ENCODER = re.compile(r"(lora_te\d?_|text_encoder|lora_prior_te_)")
 _EXAMPLES = 3
 
 Targets = Mapping[str, tuple[int, int]]
-"""Of a base model: module name with its prefix -> (out, in) of its weight."""
+"""Of a base model: (out, in) of each linear layer, by diffusers' name, or by the single file's as `diffusion_model.*`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +126,10 @@ def _module(name: str, matrices: dict[int, Tensor]) -> LoraModule:
 
 
 def _aliases(target: str) -> Iterable[str]:
-    yield target
-    prefix, _, name = target.partition(".")
-    flat = name.replace(".", "_")
-    if prefix == "diffusion_model":
-        yield f"lora_unet_{flat}"
-    elif prefix == "transformer":
-        yield f"lora_transformer_{flat}"
-        yield f"lycoris_{flat}"
+    """What ComfyUI calls a layer in a LoRA."""
+    if target.startswith("diffusion_model."):
+        yield target
+        yield "lora_unet_" + target.removeprefix("diffusion_model.").replace(".", "_")
+    else:
+        flat = target.replace(".", "_")
+        yield from (f"transformer.{target}", f"lora_transformer_{flat}", f"lycoris_{flat}")

@@ -86,26 +86,22 @@ def write_with_alpha(source: Path, target: Path, alpha: float, metadata: dict[st
     return WrittenFile(target, digest.hexdigest(), size)
 
 
-def base_targets(*, transformer_dir: Path | None = None, unet_file: Path | None = None) -> dict[str, tuple[int, int]]:
-    """What a LoRA can act on in a base model, from the headers of its weights alone.
+def single_file_targets(path: Path) -> dict[str, tuple[int, int]]:
+    """Every linear layer of the single file that ComfyUI reads, as `diffusion_model.<name>`: (out, in).
 
-    `transformer_dir` is the diffusers folder that the trainer reads, whose modules ComfyUI knows as `transformer.*`;
-    `unet_file` the single file that ComfyUI reads, with `diffusion_model.*`.
-    Raises InputError `lora_invalid` for unreadable weights, FileNotFoundError.
+    Reads the header alone. With the diffusers names of the same model, LoRAs of either naming find their place.
+    Raises InputError `lora_invalid` for an unreadable file, FileNotFoundError.
     """
-    shards = sorted(transformer_dir.glob("*.safetensors")) if transformer_dir is not None else []
-    files = [(path, "transformer") for path in shards]
-    if unet_file is not None:
-        files.append((unet_file, "diffusion_model"))
-    targets: dict[str, tuple[int, int]] = {}
-    for path, prefix in files:
-        with path.open("rb") as file:
-            header, _ = _read_header(file)
-        for key, tensor in header.tensors.items():
-            if key.endswith(".weight") and len(tensor.shape) == 2:
-                name = re.sub(r"^(model\.)?diffusion_model\.", "", key).removesuffix(".weight")
-                targets[f"{prefix}.{name}"] = (tensor.shape[0], tensor.shape[1])
-    return targets
+    with path.open("rb") as file:
+        header, _ = _read_header(file)
+    return {
+        "diffusion_model." + re.sub(r"^(model\.)?diffusion_model\.|\.weight$", "", key): (
+            tensor.shape[0],
+            tensor.shape[1],
+        )
+        for key, tensor in header.tensors.items()
+        if key.endswith(".weight") and len(tensor.shape) == 2
+    }
 
 
 def _with_alpha(old: BinaryIO, alpha: float, metadata: dict[str, str]) -> Iterator[bytes]:

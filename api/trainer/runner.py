@@ -77,7 +77,6 @@ class Runner:
         """Wait for the trainer's end, stop it when asked, and write exit.json."""
         status = self._wait()
         end_descendants(DESCENDANTS_SECONDS)
-        self._listener.shutdown()
         self._journal.close(DISK_PATIENCE_SECONDS)
         code = os.waitstatus_to_exitcode(status)
         self._write_exit(

@@ -15,8 +15,8 @@ from api.domain.tensor_file import Header, Tensor
 from api.errors import InputError
 
 TARGETS = {
-    "transformer.transformer_blocks.0.attn.to_q": (8, 6),
-    "transformer.transformer_blocks.0.attn.to_out.0": (8, 8),
+    "transformer_blocks.0.attn.to_q": (8, 6),
+    "transformer_blocks.0.attn.to_out.0": (8, 8),
     "diffusion_model.double_blocks.0.img_attn.qkv": (24, 6),
 }
 
@@ -96,8 +96,11 @@ def test_a_module_finds_its_place_under_each_of_its_names(name: str) -> None:
     assert match_modules([module(name)], TARGETS) == LoraMatch(1, (), ())
 
 
-def test_kohyas_names_find_their_place_in_the_single_file() -> None:
-    assert match_modules([module("lora_unet_double_blocks_0_img_attn_qkv", out=24)], TARGETS).matched == 1
+@pytest.mark.parametrize(
+    "name", ["diffusion_model.double_blocks.0.img_attn.qkv", "lora_unet_double_blocks_0_img_attn_qkv"]
+)
+def test_the_single_files_names_find_their_place_too(name: str) -> None:
+    assert match_modules([module(name, out=24)], TARGETS).matched == 1
 
 
 @pytest.mark.parametrize(

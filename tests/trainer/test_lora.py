@@ -8,7 +8,7 @@ import pytest
 
 from api.errors import InputError
 from api.trainer import lora as module_under_test
-from api.trainer.lora import base_targets, check_lora, write_with_alpha
+from api.trainer.lora import check_lora, single_file_targets, write_with_alpha
 from tests.trainer.lora_files import bf16, f32, file_bytes, lora, pair
 
 
@@ -83,16 +83,15 @@ def test_a_bad_source_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_the_targets_of_a_base_model_are_its_matrices_under_comfyuis_names(tmp_path: Path) -> None:
-    shards = tmp_path / "transformer"
-    shards.mkdir()
-    lora(shards / "m-00001.safetensors", {"blocks.0.to_q.weight": bf16(8, 6), "blocks.0.to_q.bias": bf16(8)})
-    lora(shards / "m-00002.safetensors", {"blocks.1.to_q.weight": bf16(8, 6), "norm.weight": bf16(8)})
-    single = lora(tmp_path / "flux.safetensors", {"model.diffusion_model.double.qkv.weight": bf16(24, 6)})
+def test_the_targets_of_a_single_file_are_its_matrices(tmp_path: Path) -> None:
+    matrix, norm = bf16(24, 6), bf16(8)
+    path = lora(
+        tmp_path / "flux.safetensors",
+        {"model.diffusion_model.double.qkv.weight": matrix, "single.linear1.weight": matrix}
+        | {"single.linear1.bias": norm, "single.norm.weight": norm},
+    )
 
-    assert base_targets(transformer_dir=shards, unet_file=single) == {
-        "transformer.blocks.0.to_q": (8, 6),
-        "transformer.blocks.1.to_q": (8, 6),
+    assert single_file_targets(path) == {
         "diffusion_model.double.qkv": (24, 6),
+        "diffusion_model.single.linear1": (24, 6),
     }
-    assert base_targets() == {}
