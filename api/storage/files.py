@@ -60,6 +60,18 @@ def _read_next(file: FileIO, end: int | None) -> bytes:
     return file.read(wanted) if wanted > 0 else b""
 
 
+async def read_range(path: Path, start: int, end: int) -> bytes:
+    """The bytes of a file from `start` up to and without `end`, at once."""
+
+    def read() -> bytes:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    with disk_errors(path):
+        return await in_thread(read)
+
+
 async def tally(key: str, chunks: AsyncGenerator[bytes, None]) -> StoredFile:
     """Size and hash of `chunks`, as what is under `key`."""
     seen = Tally()

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from api.storage.files import read_chunks
+from api.storage.files import read_range
 from api.storage.s3_errors import S3_ERRORS
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
-PART_BYTES = 8 << 20
+PART_BYTES = 5 << 20  # S3's least; signing one holds up the event loop for about 10 ms
 MAX_PARTS = 10_000  # S3's limit
 CLEANUP_SECONDS = 10
 
@@ -34,7 +34,7 @@ class Uploader:
         """Put `size` bytes of the file at `path` under `key`; raises botocore's errors, and OSError for the file."""
         if size <= PART_BYTES:
             async with self._transfers:
-                body = await _read(path, 0, size)
+                body = await read_range(path, 0, size)
                 await self._client.put_object(Bucket=bucket, Key=key, Body=body, **headers)
             return
         created = await self._client.create_multipart_upload(Bucket=bucket, Key=key, **headers)
@@ -61,7 +61,7 @@ class Uploader:
         self, path: Path, start: int, end: int, number: int, target: dict[str, Any]
     ) -> "CompletedPartTypeDef":
         async with self._transfers:
-            body = await _read(path, start, end)
+            body = await read_range(path, start, end)
             answer = await self._client.upload_part(**target, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
@@ -81,7 +81,3 @@ async def best_effort(event: str, request: Awaitable[object], **context: str) ->
         await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(request)), CLEANUP_SECONDS)
     except (*S3_ERRORS, TimeoutError) as exc:
         log.warning(event, reason=f"{type(exc).__name__}: {exc}", **context)
-
-
-async def _read(path: Path, start: int, end: int) -> bytes:
-    return b"".join([chunk async for chunk in read_chunks(path, start, end)])

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from api.errors import StorageError
+from api.settings import Settings
 from api.storage import Storage, StoredFile
 
 MANY_PARTS = 30 << 20
@@ -122,7 +123,7 @@ async def test_writers_of_one_key_leave_one_whole_file(storage: Storage, key: st
 
 @pytest.mark.parametrize("turns", [0, 1, 3, 10, 30, 100])
 async def test_a_put_cancelled_at_any_moment_leaves_nothing_broken(
-    storage: Storage, key: str, tmp_path: Path, turns: int
+    storage: Storage, storage_settings: Settings, key: str, tmp_path: Path, turns: int
 ) -> None:
     content = write(tmp_path / "in", MANY_PARTS)
     put = asyncio.create_task(storage.put_file(key, tmp_path / "in"))
@@ -134,6 +135,7 @@ async def test_a_put_cancelled_at_any_moment_leaves_nothing_broken(
 
     if await storage.size(key) is not None:
         assert await read(storage, key) == content
+    assert not list(storage_settings.masuka_data_dir.rglob("*.part"))
 
 
 async def test_a_full_disk_while_fetching_is_said_and_leaves_no_part(
