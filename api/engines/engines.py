@@ -34,7 +34,6 @@ class Recipe:
     gpu: bool
     torchvision_needed: bool
     disk_gb: float
-    build: "Callable[[Recipe, Report], Receipt]"
 
     @property
     def spec(self) -> str:
@@ -54,7 +53,6 @@ def comfyui_recipe(settings: Settings, *, gpu: bool) -> Recipe:
         gpu=gpu,
         torchvision_needed=gpu,  # without one, the stub does
         disk_gb=COMFYUI_DISK_GB + CUDA_DISK_GB * gpu,
-        build=build_comfyui,
     )
 
 
@@ -68,11 +66,7 @@ def simpletuner_recipe(settings: Settings, *, gpu: bool) -> Recipe:
         gpu=gpu,
         torchvision_needed=True,
         disk_gb=SIMPLETUNER_DISK_GB + CUDA_DISK_GB * gpu,
-        build=build_simpletuner,
     )
-
-
-RECIPES = {"comfyui": comfyui_recipe, "simpletuner": simpletuner_recipe}
 
 
 def build_comfyui(recipe: Recipe, report: Report) -> Receipt:
@@ -103,6 +97,10 @@ def build_simpletuner(recipe: Recipe, report: Report) -> Receipt:
     built = _receipt(recipe, script)
     report("starting SimpleTuner to try it", 0.6)
     return replace(built, packages=try_out.simpletuner(trainer_install(built)))
+
+
+RECIPES = {"comfyui": comfyui_recipe, "simpletuner": simpletuner_recipe}
+BUILDERS = {"comfyui": build_comfyui, "simpletuner": build_simpletuner}
 
 
 def comfyui_install(built: Receipt) -> ComfyInstall:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from api.errors import InstallError
 
 Report = Callable[[str, float | None], None]
 PARALLEL_FILES = 4
+REPORT_SECONDS = 0.1
 SPARE_BYTES = GB  # left free for the rest of the machine
 
 
@@ -28,6 +30,7 @@ class Total:
     size_bytes: int
     report: Report
     received_bytes: int = 0
+    reported_at: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -37,7 +40,10 @@ class Total:
             raise Stopped
         with self.lock:
             self.received_bytes += count
-            done, size = self.received_bytes, self.size_bytes
+            done, size, now = self.received_bytes, self.size_bytes, time.monotonic()
+            if done < size and now - self.reported_at < REPORT_SECONDS:
+                return  # every block of 60 GB would be a million reports
+            self.reported_at = now
             self.report(f"{name} ({done / GB:.1f} of {size / GB:.1f} GB)", done / size if size else None)
 
 

@@ -99,23 +99,28 @@ def _install_locked(settings: Settings, name: str, folder: Path, progress: Progr
     if found and found.spec == installer.spec and installer.is_there(found):
         return False
     receipt.forget(folder)
-    receipt.write(folder, installer.build(lambda stage, fraction: progress(name, stage, fraction)))
+    try:
+        built = installer.build(lambda stage, fraction: progress(name, stage, fraction))
+    except InstallError as exc:
+        progress(name, f"failed: {exc.code}", None)
+        raise
+    receipt.write(folder, built)
     return True
 
 
 def _installer(settings: Settings, name: str) -> Installer:
     gpus = gpu.detect()
     if name in ENGINES:
-        return _engine(engines.RECIPES[name](settings, gpu=bool(gpus)))
+        return _engine(name, engines.RECIPES[name](settings, gpu=bool(gpus)))
     if name == catalogue.FLUX_TINY.name:
         return _flux_tiny(settings)
     return _downloaded(settings, catalogue.get(name), gpu.largest_vram_gb(gpus))
 
 
-def _engine(recipe: engines.Recipe) -> Installer:
+def _engine(name: str, recipe: engines.Recipe) -> Installer:
     def build(report: Report) -> Receipt:
         require_disk(recipe.folder, int(recipe.disk_gb * GB))
-        return recipe.build(recipe, report)
+        return engines.BUILDERS[name](recipe, report)
 
     return Installer(recipe.spec, lambda found: Path(found.python).exists() and Path(found.source).exists(), build)
 

@@ -13,6 +13,7 @@ from api.errors import InstallError
 
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"
+HOPELESS = ("disk_full", "install_interrupted")
 PLAIN = (f"torch=={TORCH}", f"torchvision=={TORCHVISION}")
 
 
@@ -54,7 +55,7 @@ def install(python: Path, ways: list[Attempt], report: Callable[[str], None]) ->
             for command in attempt.commands:
                 uv.install(python, *command)
         except InstallError as exc:
-            if exc.code == "disk_full" or attempt is ways[-1]:
+            if exc.code in HOPELESS or attempt is ways[-1]:
                 raise
         else:
             return attempt.name

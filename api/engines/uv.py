@@ -4,6 +4,7 @@ import configparser
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ PIP_CONFIG_FILES = (
 )
 SHOWN_LINES = 12
 HTTP_TIMEOUT_SECONDS = "120"
+INTERRUPTED = (-signal.SIGINT, 128 + signal.SIGINT)
 DISK_FULL = re.compile(r"No space left|os error 28|ENOSPC|Disk quota exceeded")
 NETWORK = re.compile(r"Failed to fetch|error sending request|Connection|timed out|dns error|Request failed|HTTP status")
 
@@ -41,11 +43,16 @@ def install(python: Path, *arguments: str) -> None:
 
 
 def run(*arguments: str) -> None:
-    """Raises InstallError `disk_full`, `download_failed` or `install_failed`, with the end of what uv said."""
+    """Raises InstallError `disk_full`, `download_failed` or `install_failed`, with the end of what uv said.
+
+    And `install_interrupted` when uv got the Ctrl-C, as every process of a terminal does.
+    """
     command = [find_uv_bin(), "--no-progress", *arguments]
     try:
         subprocess.run(command, env=environment(os.environ), capture_output=True, text=True, check=True)
     except subprocess.CalledProcessError as exc:
+        if exc.returncode in INTERRUPTED:
+            raise InstallError("Interrupted.", code="install_interrupted", hint="Run it again.") from exc
         raise translated(arguments, exc.stderr) from exc
 
 

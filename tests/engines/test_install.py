@@ -138,6 +138,24 @@ def test_a_package_that_is_not_the_locked_one_is_refused(engine: SmallEngine):
         install(engine.settings, "comfyui", silent)
 
 
+def test_a_checkout_of_another_version_gets_the_packages_it_asks_for(engine: SmallEngine):
+    small_engine.write_wheel(engine.wheels, "newer_package", "2.0")
+    (engine.checkout / "comfyui_version.py").write_text('__version__ = "0.4.0"\n')
+    (engine.checkout / "requirements.txt").write_text("newer-package\ntorch\ntorchvision\n")
+    install(engine.settings, "comfyui", silent)
+    found = locate.comfyui(engine.settings)
+    assert found.version == "0.4.0"
+    subprocess.run([found.python, "-c", "import newer_package, small_package"], check=True)
+
+
+def test_a_failure_is_told_to_the_one_who_watches(engine: SmallEngine):
+    engine.set("dies")
+    told: list[str] = []
+    with pytest.raises(InstallError):
+        install(engine.settings, "comfyui", lambda name, stage, fraction: told.append(stage))
+    assert told[-1] == "failed: engine_does_not_start"
+
+
 def test_a_changed_lock_installs_again(engine: SmallEngine):
     install(engine.settings, "comfyui", silent)
     engine.lock.write_text(engine.lock.read_text() + "# renewed\n")
