@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from api.errors import ConfigError, StorageError
 from api.settings import Settings
@@ -150,11 +150,11 @@ async def open_s3(settings: Settings) -> AsyncIterator[S3Storage]:
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(aioboto3.Session().client("s3", **client_options(settings)))
-        except ValueError as exc:
+        except (ValueError, BotoCoreError) as exc:
             raise ConfigError(
-                f"S3_ENDPOINT_URL or S3_REGION is wrong: {exc}.",
+                f"No S3 client can be made with these settings: {str(exc).rstrip('.')}.",
                 value=endpoint,
-                hint="Give the endpoint's whole address, https:// too.",
+                hint="Check S3_REGION and S3_ENDPOINT_URL (https:// too), and AWS_PROFILE if it is set.",
             ) from exc
         yield S3Storage(client, settings.s3_bucket_name, endpoint)
 

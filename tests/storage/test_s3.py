@@ -338,9 +338,19 @@ async def test_no_request_carries_a_checksum_that_r2_refuses(
     assert not [name for name in sent if name.startswith(("x-amz-checksum", "x-amz-sdk-checksum", "x-amz-trailer"))]
 
 
-async def test_an_endpoint_without_a_scheme_is_a_wrong_setting(s3_settings: Settings) -> None:
-    with pytest.raises(ConfigError, match="S3_ENDPOINT_URL"):
-        async with open_storage(changed(s3_settings, s3_endpoint_url="minio:9000")):
+@pytest.mark.parametrize("wrong", [{"s3_endpoint_url": "minio:9000"}, {"s3_region": "the moon"}])
+async def test_a_wrong_address_is_one_clear_error(s3_settings: Settings, wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="No S3 client"):
+        async with open_storage(changed(s3_settings, **wrong)):
+            pass
+
+
+async def test_a_profile_that_does_not_exist_is_one_clear_error(
+    s3_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "none-of-this-name")
+    with pytest.raises(ConfigError, match="none-of-this-name"):
+        async with open_storage(s3_settings):
             pass
 
 
