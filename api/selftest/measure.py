@@ -1,7 +1,7 @@
 """What a picture shows, measured: the colours and the shape of one subject on a plain background, and the character.
 
 Good for drawn pictures, and for what flux-tiny makes of them but for the shape of small or soft ones: the corners of
-its stars and crosses are round and often read as a diamond. Not for stripes (red ones read as pink) nor for photographs.
+its stars and crosses are round and often read as a diamond. Not for photographs, nor for stripes (red ones look pink).
 """
 
 from dataclasses import dataclass
