@@ -8,6 +8,7 @@ from api.trainer.state import TrainingState
 
 MESSAGE_CHARS = 600
 _LOG_LINES = 40
+_EXCEPTION_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ _PATTERNS = {
     "model_gated": r"GatedRepoError|gated repo|Access to model .* is restricted|40[13] Client Error",
     "dataset_refused": r"Dataset produced no usable samples|produce zero usable batches"
     r"|dataset directories do not exist|No images were discovered|instance_data_dir",
-    "model_missing": r"couldn't connect to .*huggingface\.co|OfflineModeIsEnabled|LocalEntryNotFoundError"
+    "model_missing": r"couldn't connect to |OfflineModeIsEnabled|LocalEntryNotFoundError"
     r"|RepositoryNotFoundError|Error no file named|is not a (local folder|valid model identifier)"
-    r"|not a folder containing a .* file|does not appear to have a file named|Repo id must",
+    r"|not the path to a directory|not a folder containing a .* file|does not appear to have a file named|Repo id must",
     "bad_option": r"unrecognized arguments|invalid choice|expected one argument|Could not parse command line"
     r"|train\.py: error|Optimizer .* not found",
 }
@@ -99,17 +100,18 @@ def _match(text: str) -> str | None:
 
 
 def _last_words(log: str) -> str:
-    """The last traceback in the log with what follows it, or else its last lines."""
-    clean = re.sub(r"\x1b\[[0-9;]*m", "", log)
-    _, traceback, rest = clean.rpartition("Traceback (most recent call last)")
-    return traceback + rest if traceback else "\n".join(clean.splitlines()[-_LOG_LINES:])
+    """What the log ends with, the telling line first: the exception of its last traceback, or its newest lines."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()
+    tracebacks = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not tracebacks:
+        return "\n".join(reversed(lines[-_LOG_LINES:]))
+    below = lines[tracebacks[-1] + 1 :]
+    exception = next((number for number, line in enumerate(below) if line and not line.startswith(" ")), 0)
+    return "\n".join(below[exception : exception + _EXCEPTION_LINES])
 
 
 def _gist(text: str, code: str | None = None) -> str:
-    """The line that says it: the one that matches `code`, else the last one of a traceback, else the first."""
+    """The line that says it: the first that matches `code`, or the first of all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if code is not None:
-        lines = [line for line in lines if re.search(_PATTERNS[code], line)] or lines
-    if not lines:
-        return ""
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    telling = [line for line in lines if code is not None and re.search(_PATTERNS[code], line)]
+    return next(iter(telling or lines), "")

@@ -29,7 +29,7 @@ def said(error: str) -> TrainingState:
         ("(id=images) Dataset produced no usable samples. This typically happens when:", "dataset_refused"),
         ("Dataset configuration will produce zero usable batches.", "dataset_refused"),
         ("The following dataset directories do not exist:\n  - (id=images) instance_data_dir: /d", "dataset_refused"),
-        ("We couldn't connect to 'https://huggingface.co' to load the files", "model_missing"),
+        ("We couldn't connect to 'http://127.0.0.1:9' to load this model", "model_missing"),
         ("Error no file named diffusion_pytorch_model.bin found in directory /m", "model_missing"),
         ("train.py: error: unrecognized arguments: --no_such_option=5", "bad_option"),
         ("argument --optimizer: invalid choice: 'adamw8bit'", "bad_option"),
@@ -59,6 +59,7 @@ def test_without_a_message_the_last_traceback_of_the_log_decides() -> None:
         "\x1b[31mTraceback (most recent call last)\x1b[0m:\n"
         '  File "x.py", line 1\n'
         "OSError: [Errno 28] No space left on device\n"
+        "and later, on the other stream: fine\n"
     )
 
     found = diagnose(ENDED, NOTHING_SAID, log)
@@ -66,16 +67,20 @@ def test_without_a_message_the_last_traceback_of_the_log_decides() -> None:
     assert (found.code, found.message) == ("disk_full", "OSError: [Errno 28] No space left on device")
 
 
-def test_an_unknown_traceback_is_told_by_its_last_line() -> None:
-    found = diagnose(ENDED, NOTHING_SAID, "Traceback (most recent call last):\n  File x\nKeyError: 'y'\n")
+def test_an_unknown_traceback_is_told_by_its_exception() -> None:
+    found = diagnose(ENDED, NOTHING_SAID, "Traceback (most recent call last):\n  File x\n\nKeyError: 'y'\nfine\n")
 
     assert (found.code, found.message) == ("trainer_failed", "KeyError: 'y'")
 
 
-def test_without_a_traceback_only_the_last_lines_count() -> None:
-    log = "CUDA out of memory\n" + "fine\n" * 100
+def test_a_traceback_that_is_cut_off_is_no_error_of_ours() -> None:
+    assert diagnose(ENDED, NOTHING_SAID, "Traceback (most recent call last):\n  File x").code == "trainer_failed"
 
-    assert diagnose(ENDED, NOTHING_SAID, log).code == "trainer_failed"
+
+def test_without_a_traceback_only_the_last_lines_count() -> None:
+    found = diagnose(ENDED, NOTHING_SAID, "CUDA out of memory\n" + "fine\n" * 100 + "the end\n")
+
+    assert (found.code, found.message) == ("trainer_failed", "the end")
 
 
 def test_with_no_word_at_all_the_exit_code_is_named() -> None:

@@ -1,0 +1,20 @@
+"""Runs in SimpleTuner's environment: puts each config.json named on the command line through its own parser."""
+
+import json
+import os
+import sys
+
+from simpletuner.helpers.configuration.cmd_args import parse_cmdline_args  # type: ignore[import-not-found]
+from simpletuner.helpers.configuration.json_file import load_json_config  # type: ignore[import-not-found]
+
+parsed: dict[str, dict[str, str | int | float]] = {}
+for path in sys.argv[2:]:
+    os.environ["CONFIG_PATH"] = path
+    try:
+        options = parse_cmdline_args(load_json_config(), exit_on_error=True)
+    except (SystemExit, ValueError) as exc:
+        parsed[path] = {"error": repr(exc)}
+    else:
+        parsed[path] = {name: value for name, value in vars(options).items() if isinstance(value, str | int | float)}
+with open(sys.argv[1], "w") as file:
+    json.dump(parsed, file)
