@@ -22,7 +22,8 @@ _SILENT_LIMIT_SECONDS = 120.0
 _REGISTER_SECONDS = 1.0
 _LATE_FRAME_SECONDS = 1.0
 INTERRUPT_SECONDS = 10.0
-_INTERRUPT_AGAIN_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.01
+_LONGEST_PAUSE_SECONDS = 0.2
 
 Step = Cached | Executing | Progress
 OnProgress = Callable[[Step], None]
@@ -211,10 +212,12 @@ class ComfyClient(ComfyHttp):
         await self._delete_pending(prompt_id)
         try:
             async with asyncio.timeout(timeout_seconds):
+                pause = _FIRST_PAUSE_SECONDS
                 # Again and again: ComfyUI resets its flag when a prompt begins, and may do so just after we set it.
                 while prompt_id in await self.queue():
                     await self._interrupt_running(prompt_id)
-                    await asyncio.sleep(_INTERRUPT_AGAIN_SECONDS)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         except TimeoutError as exc:
             raise EngineError(
                 "A node of the workflow cannot be interrupted and is still running.",

@@ -80,6 +80,22 @@ class Lab:
         drawing.graph[SAMPLER]["inputs"]["latent_image"] = ["50", 0]
         return drawing
 
+    def without_models(self, fault: str) -> Drawing:
+        """A prompt that any ComfyUI can run: an empty latent, a fault, a file."""
+        prompt_id = str(uuid.uuid4())
+        graph: Graph = {
+            "1": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+            "2": {
+                "class_type": "TestFault",
+                "inputs": {"latent": ["1", 0], "fault": fault, "seconds": 0.0, "nonce": prompt_id},
+            },
+            "3": {
+                "class_type": "SaveLatent",
+                "inputs": {"samples": ["2", 0], "filename_prefix": self.server.output_prefix(prompt_id)},
+            },
+        }
+        return Drawing(prompt_id, graph)
+
     async def draw(self, client: ComfyClient, drawing: Drawing) -> Outcome:
         def hear(step: Step) -> None:
             drawing.log_position = drawing.log_position or self.server.log_position()

@@ -12,7 +12,11 @@ from api.domain.workflow import LoraUse
 from api.errors import EngineError
 from tests.engines.comfy_lab import ATTENTION, HIDDEN, SAVE, STEPS, Lab
 
-pytestmark = [pytest.mark.engines, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(300),  # ComfyUI takes 5 s to start, and most of a minute on a machine that is busy
+]
 
 
 async def test_a_prompt_becomes_a_picture_and_every_sampling_step_is_told(lab: Lab):

@@ -6,8 +6,9 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
+import httpx
 import psutil
 import pytest
 
@@ -15,12 +16,17 @@ from api.comfy.client import ComfyClient
 from api.comfy.errors import EngineDied, PromptLost, failure_error
 from api.comfy.history import Outcome, OutcomeStatus
 from api.comfy.messages import Executing
+from api.domain.engine import InstalledBase
 from api.errors import EngineError
 from tests.engines.comfy_lab import STEPS, Drawing, Lab
 from tests.engines.faulty_link import FaultyLink
 from tests.waiting import until
 
-pytestmark = [pytest.mark.engines, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(300),  # ComfyUI takes 5 s to start, and most of a minute on a machine that is busy
+]
 
 ALL_STEPS = list(range(1, STEPS + 1))
 
@@ -36,6 +42,14 @@ async def linked(lab: Lab) -> AsyncIterator[tuple[ComfyClient, FaultyLink]]:
         yield client, link
 
 
+async def ended_at(client: ComfyClient, drawing: Drawing) -> float:
+    """When ComfyUI had done a prompt, in seconds since the epoch."""
+    async with httpx.AsyncClient(base_url=client.base_url) as http:
+        history = (await http.get(f"/history/{drawing.prompt_id}")).json()
+    messages = dict(history[drawing.prompt_id]["status"]["messages"])
+    return float(messages["execution_success"]["timestamp"]) / 1000
+
+
 async def begin(lab: Lab, client: ComfyClient, drawing: Drawing) -> asyncio.Task[Outcome]:
     """Submit, and come back when the fault node runs."""
     drawing_task = asyncio.create_task(lab.draw(client, drawing))
@@ -49,12 +63,11 @@ async def begin(lab: Lab, client: ComfyClient, drawing: Drawing) -> asyncio.Task
 async def test_a_frozen_websocket_costs_at_most_three_seconds_and_is_replaced(lab: Lab):
     async with linked(lab) as (client, link):
         await lab.draw(client, lab.drawing())
-        running = await begin(lab, client, lab.faulty("sleep", seconds=0.5))
+        drawing = lab.faulty("sleep", seconds=0.5)
+        running = await begin(lab, client, drawing)
         link.freeze_sockets()
-        started_at = monotonic()
-        outcome = await running
-        assert monotonic() - started_at < 0.5 + 3
-        assert outcome.status is OutcomeStatus.SUCCESS
+        assert (await running).status is OutcomeStatus.SUCCESS
+        assert time() - await ended_at(client, drawing) < 3
         await until(lambda: link.sockets_made == 2)
         after = lab.drawing()
         await lab.draw(client, after)
@@ -109,9 +122,10 @@ async def test_submitting_again_what_is_in_flight_changes_nothing(lab: Lab):
 
 async def test_a_comfyui_that_does_not_answer_for_a_while_is_waited_for(lab: Lab, monkeypatch):
     async with lab.server.use(lab.base) as client:
+        drawing = lab.faulty("deaf", seconds=2)
+        await client.submit(drawing.graph, drawing.prompt_id)
         monkeypatch.setattr(client._http, "timeout", 0.2)
-        outcome = await lab.draw(client, lab.faulty("deaf", seconds=2))
-        assert outcome.status is OutcomeStatus.SUCCESS
+        assert (await client.wait(drawing.prompt_id)).status is OutcomeStatus.SUCCESS
         assert not client.gone
 
 
@@ -206,6 +220,11 @@ async def test_a_node_that_raises_fails_its_prompt_and_the_next_one_is_drawn(lab
 # ---- the process -------------------------------------------------------------------------------------------------
 
 
+def without_nodes(base: InstalledBase) -> InstalledBase:
+    """A base for which ComfyUI has to be started differently."""
+    return replace(base, name="other", custom_nodes=())
+
+
 async def test_the_death_of_comfyui_is_told_at_once_and_the_next_user_gets_a_new_one(lab: Lab):
     async with lab.server.use(lab.base) as client:
         pid = lab.server.pid
@@ -218,7 +237,7 @@ async def test_the_death_of_comfyui_is_told_at_once_and_the_next_user_gets_a_new
         for ended in (running, client.wait(waiting.prompt_id)):
             with pytest.raises(EngineDied):
                 await ended
-        assert monotonic() - killed_at < 1
+        assert monotonic() - killed_at < 2
     async with lab.server.use(lab.base) as client:
         assert lab.server.pid != pid
         drawing = lab.drawing()
@@ -228,11 +247,10 @@ async def test_the_death_of_comfyui_is_told_at_once_and_the_next_user_gets_a_new
 
 
 async def test_another_base_waits_until_nobody_uses_the_present_one(lab: Lab):
-    other = replace(lab.base, name="other", custom_nodes=())
     async with lab.server.use(lab.base) as client:
         pid = lab.server.pid
         running = await begin(lab, client, lab.faulty("sleep", seconds=1))
-        switching = asyncio.create_task(lab.server.ensure(other))
+        switching = asyncio.create_task(lab.server.ensure(without_nodes(lab.base)))
         assert (await running).status is OutcomeStatus.SUCCESS
         assert lab.server.pid == pid
     await switching
@@ -241,9 +259,9 @@ async def test_another_base_waits_until_nobody_uses_the_present_one(lab: Lab):
 
 
 async def test_a_comfyui_that_takes_its_own_life_is_dead_and_stopping_it_is_no_error(lab: Lab):
-    async with lab.server.use(lab.base) as client:
+    async with lab.server.use(without_nodes(lab.base)) as client:
         with pytest.raises(EngineDied):
-            await lab.draw(client, lab.faulty("exit"))
+            await lab.draw(client, lab.without_models("exit"))
     assert not lab.server.running
     await lab.server.stop()
     await lab.server.stop()
