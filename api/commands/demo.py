@@ -117,7 +117,10 @@ class Wishes:
     def training(self) -> dict[str, Any]:
         """flux-tiny by the recipe it was made for; a real base model by the service's defaults."""
         chosen: dict[str, Any] = asdict(TrainingRecipe()) if self.tiny else {}
-        return {**chosen, **({"steps": self.steps} if self.steps else {}), "base_model": self.base_model}
+        if self.steps is not None:
+            chosen |= {"steps": self.steps}
+            chosen.pop("lr_warmup_steps", None)  # the recipe's may be longer than that
+        return {**chosen, "base_model": self.base_model}
 
     def drawing(self) -> dict[str, Any]:
         size = DRAWING if self.tiny else {}
