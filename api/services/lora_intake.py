@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.domain.engine import InstalledBase
-from api.domain.lora_file import content_name, require_match
+from api.domain.lora_file import Targets, content_name, require_match
 from api.domain.text import Name
 from api.engines import locate
+from api.errors import InputError, UnavailableError
 from api.models import Model
 from api.settings import Settings
 from api.storage import Storage, StoredFile
-from api.trainer.lora import LoraFile, base_targets, check_lora
+from api.trainer.lora import LoraFile, check_lora, single_file_targets
 
 BYTES_PER_MB = 1024 * 1024
 
@@ -44,7 +45,8 @@ class KeptLora:
 async def keep(storage: Storage, base: InstalledBase, name: str, path: Path) -> KeptLora:
     """Prove that the file fits the base model, and store it under a name made from its content.
 
-    Raises InputError `lora_invalid`, `lora_not_finite` or `lora_keys_mismatch`, StorageError.
+    Raises InputError `lora_invalid`, `lora_not_finite` or `lora_keys_mismatch`, StorageError, and UnavailableError
+    when the base model's own files are gone.
     """
     checked, sha256 = await asyncio.to_thread(_check, path, base)
     stored = await storage.put_file(f"models/{content_name(name, sha256)}", path, "application/octet-stream")
@@ -53,13 +55,23 @@ async def keep(storage: Storage, base: InstalledBase, name: str, path: Path) -> 
 
 def _check(path: Path, base: InstalledBase) -> tuple[LoraFile, str]:
     checked = check_lora(path)
-    targets = base_targets(
-        transformer_dir=base.diffusers_dir / "transformer",
-        unet_file=base.models_dir / "diffusion_models" / base.unet_name,
-    )
-    require_match(checked.modules, targets, base_model=base.name)
+    require_match(checked.modules, _targets(base), base_model=base.name)
     with path.open("rb") as file:
         return checked, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _targets(base: InstalledBase) -> Targets:
+    """The layers of the base model by both of their names: trainers write the one or the other."""
+    try:
+        single_file = single_file_targets(base.models_dir / "diffusion_models" / base.unet_name)
+    except (InputError, FileNotFoundError) as exc:
+        raise UnavailableError(
+            f"The weights of {base.name} cannot be read: {exc}",
+            code="base_model_not_installed",
+            value=base.name,
+            hint=f"Run `masuka install {base.name}`.",
+        ) from exc
+    return {**locate.base_lora_targets(base), **single_file}
 
 
 async def add_model(
