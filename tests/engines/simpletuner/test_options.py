@@ -37,7 +37,7 @@ def parsed(trainer_lab: TrainerLab, tmp_path_factory: pytest.TempPathFactory) ->
         workdir = trainer_lab.prepare(folder / name, photos=0, **choices)
         write_json(workdir.webhook, {"webhook_type": "raw", "callback_url": "http://127.0.0.1:9/"})
         configs[name] = str(workdir.config)
-    command = [trainer_lab.install.python, PARSER, folder / "parsed.json", *configs.values()]
+    command = [str(trainer_lab.install.python), str(PARSER), str(folder / "parsed.json"), *configs.values()]
     environment = {**os.environ, **trainer_lab.install.env}
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=280)
     options = json.loads((folder / "parsed.json").read_text())
