@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 from api.comfy.errors import EngineSilent, PromptLost, PromptRejected
 from api.comfy.history import Outcome, OutcomeStatus
 from api.comfy.http import ComfyHttp
+from api.comfy.log import ChildLog
 from api.comfy.messages import Cached, Executing, Frame, Progress
 from api.comfy.socket import ComfySocket
 from api.errors import EngineError
@@ -37,6 +38,8 @@ class _Watch:
     on_progress: OnProgress | None = None
     ended: bool = False
     """The last frame has come: the history can be read."""
+    log_from: int | None = None
+    """Where ComfyUI's log was when the prompt began to run."""
     removed: bool = False
     """Deleted from ComfyUI's queue before it began; such a prompt leaves no history."""
     look: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,8 +55,10 @@ class ComfyClient(ComfyHttp):
     process: an asynchronous context manager, or `open` and `aclose`.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, log: ChildLog | None = None) -> None:
+        """With the process's log, outcomes tell what it says about LoRAs."""
         super().__init__(base_url)
+        self._log = log
         self._watches: dict[str, _Watch] = {}
         self._socket = ComfySocket(base_url, self._on_frame, self._look_at_all)
         self._following: asyncio.Task[None] | None = None
@@ -123,7 +128,7 @@ class ComfyClient(ComfyHttp):
         else:
             # HTTP was faster than the last frame; if that does not come at all, the socket is frozen.
             asyncio.get_running_loop().call_later(_LATE_FRAME_SECONDS, self._judge_socket, prompt_id, watch)
-        return outcome
+        return replace(outcome, lora_complaints=self._lora_complaints(watch))
 
     async def interrupt(self, prompt_id: str, timeout_seconds: float = INTERRUPT_SECONDS) -> None:
         """Stop this prompt and no other; afterwards ComfyUI neither runs nor queues it. Any number of times.
@@ -180,8 +185,16 @@ class ComfyClient(ComfyHttp):
         if isinstance(frame, Executing) and frame.node is None:
             watch.ended = True
             watch.look.set()
-        elif isinstance(frame, Cached | Executing | Progress) and watch.on_progress is not None:
+            return
+        if isinstance(frame, Cached) and self._log is not None:
+            watch.log_from = self._log.position
+        if isinstance(frame, Cached | Executing | Progress) and watch.on_progress is not None:
             watch.on_progress(frame)
+
+    def _lora_complaints(self, watch: _Watch) -> tuple[str, ...]:
+        if self._log is None or watch.log_from is None:
+            return ()
+        return tuple(self._log.lora_complaints(watch.log_from))
 
     def _look_at_all(self) -> None:
         for watch in self._watches.values():

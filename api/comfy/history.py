@@ -42,6 +42,8 @@ class Outcome:
     outputs: tuple[Output, ...] = ()
     cached_nodes: frozenset[str] = frozenset()
     failure: NodeFailure | None = None
+    lora_complaints: tuple[str, ...] = ()
+    """Lines of ComfyUI's log about LoRAs that were applied in part or not at all; its API calls that success."""
 
 
 @dataclass(frozen=True, slots=True)

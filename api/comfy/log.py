@@ -40,8 +40,10 @@ class ChildLog:
             self._unfinished = b""
 
     def lora_complaints(self, since: int) -> list[str]:
-        """Lines which say that a LoRA was applied in part or not at all, after `since` and before the prompt that ran
-        then had ended."""
+        """What was said about LoRAs after `since` and before the prompt that ran then had ended.
+
+        Only when ComfyUI loads them: a prompt with the LoRAs of the one before it finds them in the cache.
+        """
         end = next((end for end in self._ends if end > since), self.position)
         return [text for position, text in self._complaints if since < position <= end]
 

@@ -117,17 +117,6 @@ class ComfyServer:
         for path in folder.glob(f"{glob.escape(prompt_id)}_*"):
             path.unlink(missing_ok=True)
 
-    def log_position(self) -> int:
-        """For `lora_complaints`: take it when `on_progress` is first called, as another prompt may run until then."""
-        return self._log.position if self._log is not None else 0
-
-    def lora_complaints(self, since: int) -> list[str]:
-        """What ComfyUI has printed about LoRAs that it could not, or not wholly, apply to the prompt running then.
-
-        Only when it loads them: a prompt with the LoRAs of the one before it finds them in ComfyUI's cache.
-        """
-        return self._log.lora_complaints(since) if self._log is not None else []
-
     # ---- starting ------------------------------------------------------------------------------------------------
 
     async def _ensure(self, base: InstalledBase) -> ComfyClient:
@@ -162,7 +151,7 @@ class ComfyServer:
             await self._stop()
             raise
         log.info("comfyui_started", pid=self._process.pid, port=port, seconds=round(monotonic() - started_at, 1))
-        return ComfyClient(f"http://127.0.0.1:{port}").open()
+        return ComfyClient(f"http://127.0.0.1:{port}", self._log).open()
 
     async def _until_listening(self, process: Process, port: int) -> None:
         deadline = monotonic() + _START_LIMIT_SECONDS

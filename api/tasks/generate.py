@@ -104,18 +104,17 @@ async def _render(kit: GpuKit, attempt: Attempt, base: InstalledBase, graph: Gra
     if not server.running:
         await attempt.progress(urgent=True, stage="loading", message="Starting ComfyUI")
     async with kit.use_comfy(base) as client:
-        log_position = server.log_position()
         try:
             outcome = await _follow(client, attempt, graph)
             if outcome.status is OutcomeStatus.INTERRUPTED:
                 raise RetryableError("ComfyUI stopped the prompt, and not for us.", code="prompt_interrupted")
             if outcome.failure is not None:
                 raise failure_error(outcome.failure)
-            _require_applied(server.lora_complaints(log_position))
+            _require_applied(outcome.lora_complaints)
             output = _only_picture(outcome)
             await client.download(output, destination)
-            server.discard_output(output)
         finally:
+            server.discard_outputs_of(attempt.prompt_id)
             await asyncio.shield(_forget(client, attempt.prompt_id))
     return await asyncio.to_thread(_look_at, destination)
 
@@ -176,7 +175,7 @@ async def _forget(client: ComfyClient, prompt_id: str) -> None:
         log.info("history_not_deleted", error=exc.detail)
 
 
-def _require_applied(complaints: list[str]) -> None:
+def _require_applied(complaints: tuple[str, ...]) -> None:
     """ComfyUI draws without a LoRA that it cannot apply, and calls that success."""
     if complaints:
         raise EngineError(

@@ -34,8 +34,10 @@ class Drawing:
     graph: Graph
     told: list[Step] = field(default_factory=list)
     outcome: Outcome | None = None
-    log_position: int = 0
-    """Where ComfyUI's log was when the prompt began to run."""
+
+    def complaints(self) -> tuple[str, ...]:
+        assert self.outcome is not None
+        return self.outcome.lora_complaints
 
     def sampled(self) -> list[int]:
         """The sampling steps that were reported."""
@@ -97,11 +99,7 @@ class Lab:
         return Drawing(prompt_id, graph)
 
     async def draw(self, client: ComfyClient, drawing: Drawing) -> Outcome:
-        def hear(step: Step) -> None:
-            drawing.log_position = drawing.log_position or self.server.log_position()
-            drawing.told.append(step)
-
-        await client.submit(drawing.graph, drawing.prompt_id, on_progress=hear)
+        await client.submit(drawing.graph, drawing.prompt_id, on_progress=drawing.told.append)
         drawing.outcome = await client.wait(drawing.prompt_id)
         return drawing.outcome
 
@@ -121,10 +119,6 @@ class Lab:
         outcome = await self.draw(client, drawing)
         with Image.open(await self.fetch(client, outcome)) as image:
             return np.asarray(image.convert("RGB"), dtype=np.int16)
-
-    def complaints(self, drawing: Drawing) -> list[str]:
-        """What ComfyUI printed about the LoRAs of a drawing."""
-        return self.server.lora_complaints(drawing.log_position)
 
     def left_over(self) -> list[Path]:
         """Files in ComfyUI's output and temp folders."""
