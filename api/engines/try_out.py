@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from api.domain.engine import ComfyInstall, TrainerInstall
 from api.errors import InstallError
@@ -19,6 +19,7 @@ from api.settings import Settings
 
 START_SECONDS = 300  # a first start compiles some thousand files, on a slow disk
 STOP_SECONDS = 10
+ANSWER_SECONDS = 30
 POLL_SECONDS = 0.1
 LOG_TAIL_LINES = 25
 CHILD = Path(__file__).parents[1] / "comfy" / "child.py"
@@ -49,7 +50,9 @@ def comfyui(install: ComfyInstall, scratch: Path) -> dict[str, str]:
             finally:
                 _stop(process)
         if missing:
-            raise _does_not_start("ComfyUI", f"its nodes {', '.join(sorted(missing))} are missing", log.read_text())
+            raise _does_not_start(
+                "ComfyUI", f"its nodes {', '.join(sorted(missing))} are missing", log.read_text(errors="replace")
+            )
     return {"comfyui": system["comfyui_version"], "torch": system["pytorch_version"]}
 
 
@@ -87,16 +90,19 @@ def _first_answer(process: "subprocess.Popen[bytes]", url: str, log: Path) -> An
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise _does_not_start("ComfyUI", f"it ended with code {process.returncode}", log.read_text())
+            raise _does_not_start(
+                "ComfyUI", f"it ended with code {process.returncode}", log.read_text(errors="replace")
+            )
         try:
             return _get(url)
         except (OSError, HTTPException):
             time.sleep(POLL_SECONDS)
-    raise _does_not_start("ComfyUI", f"it did not answer within {START_SECONDS} s", log.read_text())
+    raise _does_not_start("ComfyUI", f"it did not answer within {START_SECONDS} s", log.read_text(errors="replace"))
 
 
 def _get(url: str) -> Any:
-    with urlopen(url, timeout=STOP_SECONDS) as answer:
+    # Never through a proxy: it would not find our loopback.
+    with build_opener(ProxyHandler({})).open(url, timeout=ANSWER_SECONDS) as answer:
         return json.load(answer)
 
 

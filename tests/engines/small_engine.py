@@ -82,7 +82,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SmallEngine:
 
 def use(lock: Path, wheels: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on ComfyUI is installed from `lock`, and uv knows no wheels but these."""
-    for name, value in (("UV_FIND_LINKS", wheels), ("UV_CACHE_DIR", cache), ("UV_NO_INDEX", "1")):
+    for name, value in (("UV_FIND_LINKS", wheels), ("UV_CACHE_DIR", cache), ("UV_OFFLINE", "1")):
         monkeypatch.setenv(name, str(value))
 
     def recipe(settings: Settings, *, gpu: bool) -> Recipe:

@@ -58,6 +58,12 @@ def test_an_engine_is_installed_tried_and_found(engine: SmallEngine):
     assert is_gone(engine.starts()[0])
 
 
+def test_a_configured_proxy_does_not_come_between_us_and_loopback(engine: SmallEngine, monkeypatch: pytest.MonkeyPatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert install(engine.settings, "comfyui", silent) is True
+
+
 def test_what_is_installed_is_left_alone_and_found_at_once(engine: SmallEngine):
     install(engine.settings, "comfyui", silent)
     began = time.monotonic()
