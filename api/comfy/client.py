@@ -1,9 +1,9 @@
 """Submit graphs to one ComfyUI process and learn how they end, whatever happens to the websocket meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +12,9 @@ from api.comfy.errors import EngineSilent, PromptLost, PromptRejected
 from api.comfy.history import Outcome, OutcomeStatus
 from api.comfy.http import ComfyHttp
 from api.comfy.log import ChildLog
-from api.comfy.messages import Cached, Executing, Frame, Progress
+from api.comfy.messages import Frame
 from api.comfy.socket import ComfySocket
+from api.comfy.watch import OnProgress, Watch
 from api.errors import EngineError
 
 # While a prompt is in flight its end is noticed within this time even if the websocket has frozen.
@@ -25,27 +26,6 @@ _LATE_FRAME_SECONDS = 1.0
 INTERRUPT_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.2
-
-Step = Cached | Executing | Progress
-OnProgress = Callable[[Step], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Watch:
-    """What this client knows of one prompt in flight."""
-
-    client_id: str = ""
-    on_progress: OnProgress | None = None
-    ended: bool = False
-    """The last frame has come: the history can be read."""
-    log_from: int | None = None
-    """Where ComfyUI's log was when the prompt began to run."""
-    removed: bool = False
-    """Deleted from ComfyUI's queue before it began; such a prompt leaves no history."""
-    look: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when there is a reason to look over HTTP at once."""
-    change: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while ComfyUI is asked to take the prompt or to stop it, so that the two cannot overtake each other."""
 
 
 class ComfyClient(ComfyHttp):
@@ -59,7 +39,7 @@ class ComfyClient(ComfyHttp):
         """With the process's log, outcomes tell what it says about LoRAs."""
         super().__init__(base_url)
         self._log = log
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
         self._socket = ComfySocket(base_url, self._on_frame, self._look_at_all)
         self._following: asyncio.Task[None] | None = None
 
@@ -92,14 +72,14 @@ class ComfyClient(ComfyHttp):
     ) -> None:
         """Queue a graph under an id that was never used before; once is enough, a repetition changes nothing.
 
-        `on_progress` is called from the websocket's task: it must not block, and may never be called. Follow with
-        `wait`. When cancelled it returns only once ComfyUI has taken the graph or not, so that an `interrupt` after
-        it stops what there is. Raises PromptRejected; then nothing of the graph runs.
+        `on_progress` is called from the event loop: it must not block, and may never be called. Follow with `wait`.
+        When cancelled it returns only once ComfyUI has taken the graph or not, so that an `interrupt` after it stops
+        what there is. Raises PromptRejected; then nothing of the graph runs.
         """
         if prompt_id in self._watches:
             return
         await self._socket.registered(_REGISTER_SECONDS)
-        watch = self._watches[prompt_id] = _Watch(self._socket.client_id, on_progress)
+        watch = self._watches[prompt_id] = Watch(self._socket.client_id, on_progress, self._log)
         try:
             async with watch.change:
                 await _see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))
@@ -117,7 +97,7 @@ class ComfyClient(ComfyHttp):
         Raises PromptLost if ComfyUI does not know it (safe to submit again under a new id), EngineDied at once when
         the process is gone, EngineSilent when it has not answered for two minutes.
         """
-        watch = self._watches.setdefault(prompt_id, _Watch())
+        watch = self._watches.setdefault(prompt_id, Watch())
         try:
             outcome = await self._follow(prompt_id, watch)
         except BaseException:
@@ -128,7 +108,7 @@ class ComfyClient(ComfyHttp):
         else:
             # HTTP was faster than the last frame; if that does not come at all, the socket is frozen.
             asyncio.get_running_loop().call_later(_LATE_FRAME_SECONDS, self._judge_socket, prompt_id, watch)
-        return replace(outcome, lora_complaints=self._lora_complaints(watch))
+        return replace(outcome, lora_complaints=watch.lora_complaints())
 
     async def interrupt(self, prompt_id: str, timeout_seconds: float = INTERRUPT_SECONDS) -> None:
         """Stop this prompt and no other; afterwards ComfyUI neither runs nor queues it. Any number of times.
@@ -143,7 +123,7 @@ class ComfyClient(ComfyHttp):
 
     # ---- following -----------------------------------------------------------------------------------------------
 
-    async def _follow(self, prompt_id: str, watch: _Watch) -> Outcome:
+    async def _follow(self, prompt_id: str, watch: Watch) -> Outcome:
         answered_at = monotonic()
         missing_since: float | None = None
         while True:
@@ -167,52 +147,41 @@ class ComfyClient(ComfyHttp):
             if missing_since is not None and answered_at - missing_since >= _LOST_AFTER_SECONDS:
                 raise PromptLost(value=prompt_id)
 
-    async def _look(self, prompt_id: str, watch: _Watch) -> tuple[bool, Outcome | None]:
+    async def _look(self, prompt_id: str, watch: Watch) -> tuple[bool, Outcome | None]:
         """Whether ComfyUI knows the prompt, and how it ended if it has.
 
         The queue comes first: a prompt that ends between the two questions is then found by the second, while in the
         other order it would be in neither answer.
         """
-        if not watch.ended and prompt_id in await self.queue():
+        if watch.ended and (outcome := await self.outcome(prompt_id)):
+            return True, outcome
+        if prompt_id in await self.queue():
             return True, None
         outcome = await self.outcome(prompt_id)
         return outcome is not None, outcome
 
     def _on_frame(self, frame: Frame) -> None:
         watch = self._watches.get(getattr(frame, "prompt_id", None) or "")
-        if watch is None:
-            return
-        if isinstance(frame, Executing) and frame.node is None:
-            watch.ended = True
-            watch.look.set()
-            return
-        if isinstance(frame, Cached) and self._log is not None:
-            watch.log_from = self._log.position
-        if isinstance(frame, Cached | Executing | Progress) and watch.on_progress is not None:
-            watch.on_progress(frame)
-
-    def _lora_complaints(self, watch: _Watch) -> tuple[str, ...]:
-        if self._log is None or watch.log_from is None:
-            return ()
-        return tuple(self._log.lora_complaints(watch.log_from))
+        if watch is not None:
+            watch.hear(frame)
 
     def _look_at_all(self) -> None:
         for watch in self._watches.values():
             watch.look.set()
 
-    def _judge_socket(self, prompt_id: str, watch: _Watch) -> None:
+    def _judge_socket(self, prompt_id: str, watch: Watch) -> None:
         self._forget(prompt_id, watch)
         if not watch.ended and watch.client_id == self._socket.client_id:
             self._socket.drop()
 
-    def _forget(self, prompt_id: str, watch: _Watch) -> None:
+    def _forget(self, prompt_id: str, watch: Watch) -> None:
         if self._watches.get(prompt_id) is watch:
             del self._watches[prompt_id]
 
     # ---- asking --------------------------------------------------------------------------------------------------
 
     async def _post_once(
-        self, graph: Mapping[str, Any], prompt_id: str, watch: _Watch, extra_data: Mapping[str, Any]
+        self, graph: Mapping[str, Any], prompt_id: str, watch: Watch, extra_data: Mapping[str, Any]
     ) -> None:
         try:
             await self._post_prompt(graph, prompt_id, watch.client_id, extra_data)
@@ -221,7 +190,7 @@ class ComfyClient(ComfyHttp):
             if not known:
                 raise
 
-    async def _stop(self, prompt_id: str, watch: _Watch | None, timeout_seconds: float) -> None:
+    async def _stop(self, prompt_id: str, watch: Watch | None, timeout_seconds: float) -> None:
         await self._delete_pending(prompt_id)
         try:
             async with asyncio.timeout(timeout_seconds):

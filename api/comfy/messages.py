@@ -102,6 +102,8 @@ class Ignored:
     kind: str
 
 
+Step = Cached | Executing | Progress
+"""How far a prompt is."""
 Frame = Status | Started | Cached | Executing | Progress | Executed | Success | Failed | Interrupted | Preview | Ignored
 
 

@@ -12,10 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.comfy.client import ComfyClient, Step
+from api.comfy.client import ComfyClient
 from api.comfy.errors import EngineDied, EngineSilent, PromptLost, failure_error
 from api.comfy.history import Outcome, OutcomeStatus, Output
-from api.comfy.messages import Progress
+from api.comfy.messages import Progress, Step
 from api.domain.engine import InstalledBase
 from api.domain.workflow import Graph, LoraUse, WorkflowTemplate, bind
 from api.errors import EngineError, RetryableError

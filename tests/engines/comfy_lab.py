@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.comfy.client import ComfyClient, Step
+from api.comfy.client import ComfyClient
 from api.comfy.history import Outcome
-from api.comfy.messages import Progress
+from api.comfy.messages import Progress, Step
 from api.comfy.server import ComfyServer
 from api.domain.engine import InstalledBase
 from api.domain.workflow import Graph, LoraUse, Value, bind, parse_template

@@ -15,7 +15,7 @@ import pytest
 from api.comfy.client import ComfyClient
 from api.comfy.errors import EngineDied, PromptLost, failure_error
 from api.comfy.history import Outcome, OutcomeStatus
-from api.comfy.messages import Executing
+from api.comfy.messages import Executing, Step
 from api.domain.engine import InstalledBase
 from api.errors import EngineError
 from tests.engines.comfy_lab import STEPS, Drawing, Lab
@@ -86,8 +86,25 @@ async def test_a_dropped_websocket_costs_nothing_and_is_replaced(lab: Lab):
 
 async def test_a_prompt_told_as_ended_before_it_has_is_followed_to_its_real_end(lab: Lab):
     async with lab.server.use(lab.base) as client:
-        outcome = await lab.draw(client, lab.faulty("end_early", seconds=0.3))
+        outcome = await lab.draw(client, lab.faulty("end_early", seconds=2.5))
         assert len(outcome.outputs) == 1
+
+
+async def test_a_listener_that_fails_hurts_nobody_else(lab: Lab):
+    def fail(step: Step) -> None:
+        raise ValueError("boom")
+
+    loop = asyncio.get_running_loop()
+    failures: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    async with lab.server.use(lab.base) as client:
+        drawing, after = lab.drawing(), lab.drawing()
+        await client.submit(drawing.graph, drawing.prompt_id, on_progress=fail)
+        assert (await client.wait(drawing.prompt_id)).status is OutcomeStatus.SUCCESS
+        await lab.draw(client, after)
+    loop.set_exception_handler(None)
+    assert {str(failure["exception"]) for failure in failures} == {"boom"}
+    assert after.sampled() == ALL_STEPS
 
 
 async def test_two_prompts_in_flight_are_told_apart(lab: Lab):
