@@ -42,7 +42,9 @@ class Service:
 
 
 @contextmanager
-def running_service(data_dir: Path, engines_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[Service]:
+def running_service(
+    data_dir: Path, engines_dir: Path, env: Mapping[str, str] | None = None, token: str = ""
+) -> Iterator[Service]:
     """`masuka up` until ready; ended with SIGTERM, which must end it in time and with exit code 0."""
     port = free_port("127.0.0.1")
     clean = {key: value for key, value in os.environ.items() if key.lower() not in Settings.model_fields}
@@ -59,7 +61,7 @@ def running_service(data_dir: Path, engines_dir: Path, env: Mapping[str, str] | 
             start_new_session=True,
         )
     try:
-        with Api(base_url("127.0.0.1", port)) as api:
+        with Api(base_url("127.0.0.1", port), token) as api:
             api.wait_ready(READY_SECONDS)
             yield Service(data_dir, port, process, api)
         process.send_signal(signal.SIGTERM)
