@@ -36,4 +36,4 @@ async def open_resources(settings: Settings, redis_url: str) -> AsyncIterator[Re
             yield Resources(settings, sessions, redis, JobQueue(redis), progress, storage)
     finally:
         await progress.close()
-        await redis.aclose()
+        await redis.aclose(close_connection_pool=True)  # a client does not close a pool that it was given

@@ -13,6 +13,8 @@ MAX_SEED = 2**53 - 1
 MAX_LORAS = 8
 MAX_IMAGES = 100
 SIZE_STEP = 16
+COMFYUI_MAX_SIDE = 16384
+"""`MAX_RESOLUTION` in ComfyUI's nodes.py; the installation's own limit is MASUKA_MAX_SIDE."""
 
 Scale = Annotated[float, Field(ge=-2, le=2, description="How strongly the LoRA is applied.")]
 ModelId = Annotated[UUID, Field(strict=False)]
@@ -45,8 +47,8 @@ class GenerateImageRequest(BaseModel):
     true_cfg_scale: float = Field(
         1.0, ge=1, le=100, description="Above 1 the negative prompt has an effect, at twice the time."
     )
-    width: int = Field(1024, ge=SIZE_STEP, multiple_of=SIZE_STEP)
-    height: int = Field(1024, ge=SIZE_STEP, multiple_of=SIZE_STEP)
+    width: int = Field(1024, ge=SIZE_STEP, le=COMFYUI_MAX_SIDE, multiple_of=SIZE_STEP)
+    height: int = Field(1024, ge=SIZE_STEP, le=COMFYUI_MAX_SIDE, multiple_of=SIZE_STEP)
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="None: a random one, which the asset records.")
     lora_scale: Scale = 1.0
     num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")

@@ -79,6 +79,16 @@ class ReportEntry:
         return cls(shown(filename), "refused", str(error.code), str(error), duplicate_of)
 
 
+class NoUsableImagesError(InputError):
+    """None of the files can be trained on."""
+
+    default_code = "no_usable_images"
+
+    def __init__(self, report: tuple[ReportEntry, ...]) -> None:
+        super().__init__(hint="Send PNG, JPEG or WebP pictures; `errors` says what was wrong with each file.")
+        self.report = report
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """The outcome of one upload: what can be trained on, and a word on every file."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from api.domain.caption import decode_caption
@@ -11,6 +11,7 @@ from api.domain.intake import (
     Candidate,
     Caption,
     Intake,
+    NoUsableImagesError,
     ReportEntry,
     TakenImage,
     caption_verdict,
@@ -50,7 +51,7 @@ async def run_intake(
     All blocking work is done in two threads, and none of them still works when this returns, raises or is cancelled;
     what then remains in `workdir` is the caller's to remove.
 
-    Raises InputError: `no_usable_images` (its value is the report), `zip_not_alone`, and what `archive.unpack` raises.
+    Raises NoUsableImagesError, InputError `zip_not_alone`, and what `archive.unpack` raises.
     """
     loop = asyncio.get_running_loop()
     pool = ThreadPoolExecutor(PARALLEL_IMAGES, thread_name_prefix="intake")
@@ -152,12 +153,7 @@ def _settle(batch: _Batch, outcomes: Sequence[Outcome]) -> Intake:
     taken_keys = {pair_key(image.original_name) for image in images}
     report += [caption_verdict(caption, key, candidate_keys, taken_keys) for key, caption in batch.captions.items()]
     if not images:
-        raise InputError(
-            "None of the files can be trained on.",
-            code="no_usable_images",
-            value=[asdict(entry) for entry in report],
-            hint="Send PNG, JPEG or WebP pictures; the report says what was wrong with each file.",
-        )
+        raise NoUsableImagesError(tuple(report))
     return Intake(tuple(images), tuple(report))
 
 

@@ -1,19 +1,18 @@
 """`/api/datasets`: training images in, read, out."""
 
-import json
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.intake import ReportEntry
 from api.domain.upload import UploadLimits
-from api.errors import InputError
 from api.models import Dataset
 from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep
-from api.routes.multipart import Received, receive_multipart
+from api.routes.form_fields import parse_fields
+from api.routes.multipart import receive_multipart
 from api.routes.once import OnceDep
 from api.routes.problems import responses
 from api.scratch import scratch
@@ -133,7 +132,7 @@ async def create_dataset(
     limits = UploadLimits.of(settings)
     with scratch(settings) as workdir:
         received = await receive_multipart(request, workdir / "upload", limits)
-        form = parse_form(received)
+        form = parse_fields(received.fields, DatasetForm)
 
         async def work() -> DatasetCreated:
             created = await datasets.create(
@@ -145,45 +144,6 @@ async def create_dataset(
         return await once(
             {"form": form.model_dump(), "names": [file.filename for file in received.files], "files": hashes}, 201, work
         )
-
-
-def parse_form(received: Received) -> DatasetForm:
-    """The fields, checked. Raises InputError naming the first wrong one."""
-    fields: dict[str, Any] = {}
-    for name, values in received.fields.items():
-        if len(values) > 1:
-            raise InputError(f"{name} was sent {len(values)} times.", code="field_repeated", value=name)
-        if values[0] != "":
-            fields[name] = values[0]
-    if "preprocessing_params" in fields:
-        fields["preprocessing_params"] = _json_object(fields["preprocessing_params"])
-    try:
-        return DatasetForm.model_validate(fields)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise InputError(f"{where}: {error['msg']}", code="validation_failed", value=fields.get(where)) from exc
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as exc:
-        raise InputError(
-            "preprocessing_params is not JSON.",
-            code="validation_failed",
-            value=text,
-            hint='Send an object such as {"crop": true}.',
-        ) from exc
-    if not isinstance(value, dict) or "\\u0000" in json.dumps(value):
-        raise InputError(
-            "preprocessing_params must be a JSON object without NUL characters.", code="validation_failed", value=text
-        )
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def created_answer(dataset: Dataset, report: tuple[ReportEntry, ...]) -> DatasetCreated:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -20,6 +20,7 @@ from api.services import workers
 
 router = APIRouter(tags=["service"])
 CHECK_SECONDS = 5.0
+Pulse = dict[str, Any]
 
 
 class Root(BaseModel):
@@ -68,7 +69,9 @@ async def health() -> Health:
 
 
 @router.get(
-    "/ready", responses={503: {"model": Readiness, "description": "Some part does not work; the answer says which."}}
+    "/ready",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Some part does not work; the answer says which."}},
 )
 async def ready(resources: ResourcesDep) -> JSONResponse:
     """Whether a job submitted now would be done: database, Redis, storage, workers and ComfyUI."""
@@ -76,25 +79,24 @@ async def ready(resources: ResourcesDep) -> JSONResponse:
         "database": _database(resources),
         "redis": _redis(resources),
         "storage": resources.storage.check(),
-        "worker_cpu": _worker(resources, Queue.CPU),
-        "worker_gpu": _worker(resources, Queue.GPU),
-        "comfyui": _comfyui(resources),
     }
-    found = await asyncio.gather(*(_checked(check) for check in checks.values()))
-    parts = dict(zip(checks, found, strict=True))
-    bases = await workers.installed_bases(resources.redis, resources.settings)
+    found = asyncio.gather(*(_checked(check) for check in checks.values()))
+    cpu, gpu = await asyncio.gather(*(_pulse(resources, queue) for queue in (Queue.CPU, Queue.GPU)))
+    parts = dict(zip(checks, await found, strict=True))
+    parts |= {"worker_cpu": _worker(Queue.CPU, cpu), "worker_gpu": _worker(Queue.GPU, gpu), "comfyui": _comfyui(gpu)}
     all_ok = all(part.ok for part in parts.values())
-    answer = Readiness(ready=all_ok, parts=parts, base_models=sorted(bases))
+    answer = Readiness(ready=all_ok, parts=parts, base_models=sorted(workers.bases_of(gpu, resources.settings)))
     return JSONResponse(answer.model_dump(), 200 if all_ok else 503)
 
 
-async def _checked(check: Awaitable[str | None]) -> Part:
+async def _checked(check: Awaitable[None]) -> Part:
     try:
-        return Part(ok=True, detail=await asyncio.wait_for(check, CHECK_SECONDS) or "")
+        await asyncio.wait_for(check, CHECK_SECONDS)
     except TimeoutError:
         return Part(ok=False, detail=f"No answer within {CHECK_SECONDS:g} s.")
     except (MasukaError, RedisError, OSError, SQLAlchemyError) as exc:
-        return Part(ok=False, detail=str(exc))
+        return Part(ok=False, detail=str(exc).splitlines()[0])
+    return Part(ok=True)
 
 
 async def _database(resources: Resources) -> None:
@@ -106,17 +108,23 @@ async def _redis(resources: Resources) -> None:
     await resources.redis.ping()
 
 
-async def _worker(resources: Resources, queue: Queue) -> None:
-    if await workers.pulse(resources.redis, queue) is None:
-        raise MasukaError(f"No {queue} worker gives a sign of life.", hint=f"Start one: masuka worker {queue}")
+async def _pulse(resources: Resources, queue: Queue) -> Pulse | None:
+    try:
+        return await asyncio.wait_for(workers.pulse(resources.redis, queue), CHECK_SECONDS)
+    except TimeoutError:
+        return None
 
 
-async def _comfyui(resources: Resources) -> str:
+def _worker(queue: Queue, said: Pulse | None) -> Part:
+    if said is None:
+        return Part(ok=False, detail=f"No {queue} worker gives a sign of life. Start one: masuka worker {queue}")
+    return Part(ok=True)
+
+
+def _comfyui(said: Pulse | None) -> Part:
     """A ComfyUI that sleeps is ready: it starts when a picture needs it."""
-    said = await workers.pulse(resources.redis, Queue.GPU) or {}
-    state = said.get("comfyui", "unknown")
+    state = "unknown" if said is None else said["comfyui"]
     if state in ("failed", "unknown"):
-        raise MasukaError(
-            f"ComfyUI: {said.get('comfyui_error') or state}", hint="See the worker's log and `masuka doctor`."
-        )
-    return str(state)
+        why = (said or {}).get("comfyui_error") or state
+        return Part(ok=False, detail=f"ComfyUI: {why} See the worker's log and `masuka doctor`.")
+    return Part(ok=True, detail=state)

@@ -1,19 +1,22 @@
 """`/api/models`: trained and imported LoRAs."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import col
 
+from api.domain.text import Name
 from api.domain.upload import UploadLimits
 from api.errors import InputError
 from api.models import Model
 from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep
 from api.routes.files import stored_file
+from api.routes.form_fields import parse_fields
 from api.routes.multipart import receive_multipart
 from api.routes.once import OnceDep
 from api.routes.problems import responses
@@ -90,10 +93,10 @@ async def list_models(
     limit: Limit = 50,
     cursor: Cursor = None,
     model_type: Annotated[Literal["flux_image", "hunyuan_video", "wan_video"] | None, Query()] = None,
-    base_model: Annotated[str | None, Query(max_length=100)] = None,
+    base_model: Annotated[Name | None, Query()] = None,
 ) -> ModelList:
     where = [col(Model.model_type) == model_type] if model_type else []
-    where += [col(Model.base_model) == base_model] if base_model and "\x00" not in base_model else []
+    where += [col(Model.base_model) == base_model] if base_model else []
     found = await page(session, Model, limit=limit, cursor=cursor, where=where)
     return ModelList(items=[ModelOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
 
@@ -109,13 +112,15 @@ async def import_model(
     request: Request, session: SessionDep, resources: ResourcesDep, settings: SettingsDep, once: OnceDep
 ) -> Any:
     """Take a LoRA made elsewhere: checked against the base model before it is kept."""
+    limits = UploadLimits.of(settings)
+    limits = replace(limits, file_bytes=limits.total_bytes)  # MASUKA_MAX_FILE_MB is for pictures; LoRAs are larger
     with scratch(settings) as workdir:
-        received = await receive_multipart(request, workdir / "upload", UploadLimits.of(settings))
+        received = await receive_multipart(request, workdir / "upload", limits)
+        form = parse_fields(received.fields, ImportForm)
         if len(received.files) != 1:
             raise InputError(
                 f"Send exactly one file, got {len(received.files)}.", code="one_file_needed", value=len(received.files)
             )
-        form = _form({name: values[-1] for name, values in received.fields.items() if values[-1]})
         file = received.files[0]
 
         async def work() -> ModelOut:
@@ -123,15 +128,6 @@ async def import_model(
             return ModelOut.model_validate(model)
 
         return await once({"form": form.model_dump(), "file": await once.hashes([file.path])}, 201, work)
-
-
-def _form(fields: dict[str, str]) -> ImportForm:
-    try:
-        return ImportForm.model_validate(fields)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise InputError(f"{where}: {error['msg']}", code="validation_failed", value=fields.get(where)) from exc
 
 
 @router.get("/{model_id}", responses=responses(404, 422))

@@ -14,6 +14,7 @@ from api.errors import InputError
 from api.routes.deps import ResourcesDep, SessionDep
 from api.routes.problems import MEDIA_TYPE, problem
 from api.services import idempotency
+from api.services.idempotency import Hold
 
 KeyHeader = Annotated[
     str | None,
@@ -44,24 +45,31 @@ class Once:
         if self._key is None:
             return await work()
         print_ = idempotency.fingerprint(self._request.method, self._request.url.path, fields)
-        owner = await idempotency.begin(self._sessions, self._key, print_)
-        if not isinstance(owner, str):
-            return _replay(owner.body, owner.status_code or status, owner.media_type)
+        found = await idempotency.begin(self._sessions, self._key, print_)
+        if not isinstance(found, Hold):
+            return _replay(found.body, found.status_code or status, found.media_type)
+        async with idempotency.alive(self._sessions, found):
+            return await self._first(found, status, work)
+
+    async def _first(self, hold: Hold, status: int, work: Callable[[], Awaitable[BaseModel]]) -> BaseModel:
         try:
             result = await work()
-            body = result.model_dump(mode="json")
-            await idempotency.keep(self._session, self._key, owner, status, body, "application/json")
+            await idempotency.keep(self._session, hold, status, result.model_dump(mode="json"), "application/json")
+            await self._session.commit()  # here, so that a commit that fails lets go of the key
         except InputError as exc:
             await self._session.rollback()  # SQLite has one writer, and ours may hold the lock
-            found = problem(exc).model_dump(mode="json", exclude_none=True)
-            async with self._sessions.begin() as session:
-                await idempotency.keep(session, self._key, owner, exc.status, found, MEDIA_TYPE)
+            await self._keep_refusal(hold, exc)
             raise
         except BaseException:
             await self._session.rollback()
-            await idempotency.forget(self._sessions, self._key, owner)
+            await idempotency.forget(self._sessions, hold)
             raise
         return result
+
+    async def _keep_refusal(self, hold: Hold, error: InputError) -> None:
+        body = problem(error).model_dump(mode="json", exclude_none=True)
+        async with self._sessions.begin() as session:
+            await idempotency.keep(session, hold, error.status, body, MEDIA_TYPE)
 
 
 def _sha256(path: Path) -> str:

@@ -1,22 +1,32 @@
 """The only place that knows how an error becomes HTTP: RFC 9457 problem+json with a stable `code`."""
 
+import reprlib
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from api.domain.intake import NoUsableImagesError
 from api.errors import MasukaError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_CHARACTERS = 200
+SHOWN_ERRORS = 50
+HTTP_CODES = {400: "bad_request", 404: "route_not_found", 405: "method_not_allowed"}
+
+_brief = reprlib.Repr()
+_brief.maxlevel = 3  # a value nested a thousand deep must not overflow the stack here, too
+_brief.maxstring = _brief.maxother = _brief.maxlong = SHOWN_CHARACTERS
 
 
 class FieldError(BaseModel):
@@ -53,6 +63,11 @@ class Problem(BaseModel):
 
 
 def problem(error: MasukaError, errors: Sequence[FieldError] | None = None) -> Problem:
+    if isinstance(error, NoUsableImagesError):
+        errors = [
+            FieldError(loc=["body", "files", entry.filename], msg=entry.reason, type=entry.code or "", input=None)
+            for entry in error.report[:SHOWN_ERRORS]
+        ]
     return Problem(
         type=f"urn:masuka:problem:{error.code}",
         title=error.title,
@@ -72,8 +87,8 @@ def answer(found: Problem) -> JSONResponse:
 
 def show(value: object) -> str:
     """A wrong value as text that fits in an answer and is valid Unicode."""
-    text = _plain(value if isinstance(value, str) else repr(value))
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    text = value if isinstance(value, str) else _brief.repr(value)
+    return _plain(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")
 
 
 def _plain(text: str) -> str:
@@ -94,26 +109,49 @@ class BodyProblem(RequestProblem):
     default_code = "body_not_json"
 
 
-def _http_problem(status: int, detail: str) -> MasukaError:
-    code = {400: "bad_request", 404: "route_not_found", 405: "method_not_allowed"}.get(status, f"http_{status}")
-    kind: type[MasukaError] = type("HttpProblem", (MasukaError,), {"status": status, "title": detail})
-    return kind(detail, code=code)
+BODY_HINT = "Send a JSON object with Content-Type: application/json."
+
+
+class ContentTypeProblem(RequestProblem):
+    """The body is not sent as JSON."""
+
+    status = 415
+    title = "Unsupported media type"
+    default_code = "content_type_not_json"
+
+
+def _http_problem(exc: HTTPException) -> Problem:
+    """What Starlette or FastAPI refuses; FastAPI wraps whatever reading the body raises in a 400."""
+    if isinstance(exc.__cause__, MasukaError):
+        return problem(exc.__cause__)
+    if isinstance(exc.__cause__, RecursionError | ValueError):  # nested too deep; a number too long; not UTF-8
+        return problem(BodyProblem("The body is not JSON that can be read.", hint=BODY_HINT))
+    code = HTTP_CODES.get(exc.status_code, f"http_{exc.status_code}")
+    return Problem(
+        type=f"urn:masuka:problem:{code}",
+        title=HTTPStatus(exc.status_code).phrase,
+        status=exc.status_code,
+        code=code,
+        detail=_plain(exc.detail),
+    )
 
 
 def _validation(exc: RequestValidationError) -> Problem:
     raw = exc.errors()
+    if raw[0]["loc"] == ("body",) and isinstance(raw[0].get("input"), bytes):
+        return problem(ContentTypeProblem(hint=BODY_HINT))
     errors = [
         FieldError(
-            loc=[part if isinstance(part, int) else _plain(part) for part in e["loc"]],
+            loc=[part if isinstance(part, int) else show(part) for part in e["loc"]],
             msg=_plain(e["msg"]),
             type=e["type"],
             input=show(e.get("input")),
         )
-        for e in raw[:50]
+        for e in raw[:SHOWN_ERRORS]
     ]
-    if any(e.type == "json_invalid" for e in errors):
-        return problem(BodyProblem(hint="Send a JSON object with Content-Type: application/json."), errors)
     first = errors[0]
+    if first.type == "json_invalid":
+        return problem(BodyProblem(hint=BODY_HINT), errors)
     where = ".".join(str(part) for part in first.loc[1:]) or str(first.loc[0])
     return problem(RequestProblem(f"{where}: {first.msg}", value=raw[0].get("input")), errors)
 
@@ -133,12 +171,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, exc: HTTPException) -> JSONResponse:
-        found = answer(problem(_http_problem(exc.status_code, str(exc.detail))))
+        found = answer(_http_problem(exc))
         found.headers.update(exc.headers or {})
         return found
 
     @app.exception_handler(SQLAlchemyError)
     async def _database(request: Request, exc: SQLAlchemyError) -> JSONResponse:
+        if not _database_is_away(exc):
+            return _crashed(request, exc)
         log.error("database_failed", path=request.url.path, error=str(exc))
         return answer(
             problem(
@@ -148,10 +188,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unknown(request: Request, exc: Exception) -> JSONResponse:
-        log.error("request_crashed", path=request.url.path, exc_info=exc)
-        return answer(
-            problem(MasukaError("Something went wrong inside MASUKA.", hint="The API's log has the details."))
-        )
+        return _crashed(request, exc)
+
+
+def _database_is_away(exc: SQLAlchemyError) -> bool:
+    lost = isinstance(exc, DBAPIError) and exc.connection_invalidated
+    return lost or isinstance(exc, OperationalError | InterfaceError | PoolTimeoutError)
+
+
+def _crashed(request: Request, exc: Exception) -> JSONResponse:
+    log.error("request_crashed", path=request.url.path, exc_info=exc)
+    return answer(problem(MasukaError("Something went wrong inside MASUKA.", hint="The API's log has the details.")))
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -58,7 +58,7 @@ async def job_of(session: AsyncSession, any_id: UUID) -> Job:
 async def stream_progress(
     resources: ResourcesDep,
     any_id: IdPath,
-    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Unnamed events, each a whole snapshot: `{status, progress, message, stage, step, total_steps, loss, ...}`.
 
@@ -82,8 +82,8 @@ async def stream_progress(
 async def _events(resources: Resources, job_id: UUID, last_event_id: str | None) -> AsyncIterator[ServerSentEvent]:
     """Listen first, then look at what was before: nothing falls between the two."""
     async with resources.progress.listen(job_id) as queue:
-        last, ended = "0-0", False
         missed = None if last_event_id is None else await resources.progress.since(job_id, last_event_id)
+        last, ended = "0-0" if missed is None or last_event_id is None else last_event_id, False
         for event in [await _present(resources, job_id)] if missed is None else missed:
             yield _message(event)
             last, ended = event.id, _ended(event)

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+import structlog
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -16,16 +17,20 @@ from api.db import Sessions
 from api.domain.caption import with_trigger_word
 from api.domain.intake import Intake, ReportEntry, TakenImage
 from api.domain.job import Kind, Status
-from api.domain.text import Name
+from api.domain.text import JsonObject, Name
 from api.domain.upload import IncomingFile, UploadLimits
-from api.errors import ConflictError, NotFoundError
+from api.errors import ConflictError, NotFoundError, StorageError
 from api.intake.run import run_intake
 from api.lease import new_owner, owner_is_dead
 from api.models import Dataset, DatasetImage, TrainingSession
 from api.models.base import utcnow
 from api.storage import Storage
 
+log = structlog.get_logger(__name__)
+
 PARALLEL_UPLOADS = 8
+ABANDONED = timedelta(hours=24)
+"""No upload takes this long: its process died on another host, such as a container that is no more."""
 OWNER = "intake_owner"
 """In `dataset_metadata` while the files are being stored: who does it, so that a crash can be told from patience."""
 CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
@@ -39,7 +44,7 @@ class DatasetForm(BaseModel):
     name: Name
     trigger_word: Name | None = None
     caption_style: Name | None = None
-    preprocessing_params: dict[str, Any] | None = None
+    preprocessing_params: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +209,14 @@ async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
     """Remove what uploads left behind whose process died half-way; how many there were."""
     async with sessions() as session:
         unfinished = (await session.scalars(sa.select(Dataset).where(col(Dataset.is_processed).is_(False)))).all()
-    dead = [dataset for dataset in unfinished if owner_is_dead(dataset.dataset_metadata.get(OWNER, ""))]
-    for dataset in dead:
-        await _discard(sessions, storage, dataset.id)
-    return len(dead)
+    discarded = 0
+    for dataset in unfinished:
+        if not owner_is_dead(dataset.dataset_metadata.get(OWNER, "")) and dataset.created_at > utcnow() - ABANDONED:
+            continue
+        try:
+            await _discard(sessions, storage, dataset.id)
+        except StorageError as exc:
+            log.warning("upload_not_discarded", dataset_id=str(dataset.id), error=str(exc))  # at the next start, then
+        else:
+            discarded += 1
+    return discarded

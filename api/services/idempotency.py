@@ -6,26 +6,40 @@ The answer is written in the same transaction as the work, so a crash leaves bot
 import asyncio
 import hashlib
 import json
-import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+import structlog
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.db import Sessions
 from api.errors import ConflictError, InputError
+from api.lease import new_owner, owner_is_dead
 from api.models import StoredAnswer
 from api.models.base import utcnow
+
+log = structlog.get_logger(__name__)
 
 KEPT = timedelta(hours=24)
 POLL_SECONDS = 0.05
 WAIT_SECONDS = 60.0
-ABANDONED = timedelta(seconds=120)
-"""A first request that has not ended after this long is taken for dead: another may do the work."""
+TOUCH_SECONDS = 15.0
+ABANDONED = timedelta(seconds=50)
+"""A request on another host that has given no sign of life for so long is dead; here the process is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The right to carry out the request with this key, until somebody takes it for dead."""
+
+    key: str
+    owner: str
 
 
 def fingerprint(method: str, path: str, fields: Mapping[str, Any]) -> str:
@@ -34,70 +48,110 @@ def fingerprint(method: str, path: str, fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-async def begin(sessions: Sessions, key: str, print_: str) -> StoredAnswer | str:
-    """The stored answer of an earlier request, or the right to do the work, as its owner's name.
+async def begin(
+    sessions: Sessions, key: str, print_: str, *, wait_seconds: float = WAIT_SECONDS
+) -> StoredAnswer | Hold:
+    """The stored answer of an earlier request, or the right to do the work.
 
     Waits while another request with this key is being carried out. Raises InputError `idempotency_key_reused`
-    when the key came with another request, ConflictError when the other does not end.
+    when the key came with another request, ConflictError `idempotency_key_busy` when the other does not end.
     """
-    owner = secrets.token_hex(8)
-    deadline = utcnow() + timedelta(seconds=WAIT_SECONDS)
-    while utcnow() < deadline:
-        if await _insert(sessions, key, print_, owner):
-            return owner
+    hold = Hold(key, new_owner())
+    deadline = utcnow() + timedelta(seconds=wait_seconds)
+    while not await _insert(sessions, hold, print_):
         async with sessions.begin() as session:
             stored = await session.get(StoredAnswer, key)
-            if stored is not None and stored.fingerprint != print_:
-                raise InputError(
-                    "This Idempotency-Key was used for another request.",
-                    code="idempotency_key_reused",
-                    value=key,
-                    hint="Use a new key for a new request.",
-                )
-            if stored is not None and stored.status_code is not None and stored.created_at > utcnow() - KEPT:
-                return stored
-            await _drop_if_dead(session, key)
+            if stored is None or await _drop_if_over(session, stored):
+                continue
+        if stored.fingerprint != print_:
+            raise InputError(
+                "This Idempotency-Key was used for another request.",
+                code="idempotency_key_reused",
+                value=key,
+                hint="Use a new key for a new request.",
+            )
+        if stored.status_code is not None:
+            return stored
+        if utcnow() > deadline:
+            raise _busy(hold)
         await asyncio.sleep(POLL_SECONDS)
-    raise ConflictError(
-        "The first request with this Idempotency-Key is still being carried out.",
-        code="idempotency_key_busy",
-        value=key,
-    )
+    return hold
 
 
-async def _insert(sessions: Sessions, key: str, print_: str, owner: str) -> bool:
+async def _insert(sessions: Sessions, hold: Hold, print_: str) -> bool:
     try:
         async with sessions.begin() as session:
-            session.add(StoredAnswer(key=key, fingerprint=print_, owner=owner))
+            session.add(StoredAnswer(key=hold.key, fingerprint=print_, owner=hold.owner))
     except IntegrityError:
         return False
     return True
 
 
-async def _drop_if_dead(session: AsyncSession, key: str) -> None:
+async def _drop_if_over(session: AsyncSession, stored: StoredAnswer) -> bool:
+    """Whether this answer was too old or its request dead, and is gone now (whoever removed it)."""
     now = utcnow()
-    dead = sa.and_(col(StoredAnswer.status_code).is_(None), col(StoredAnswer.created_at) < now - ABANDONED)
-    old = col(StoredAnswer.created_at) < now - KEPT
-    await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.key) == key, sa.or_(dead, old)))
+    if stored.status_code is None:
+        over = owner_is_dead(stored.owner) or stored.touched_at < now - ABANDONED
+    else:
+        over = stored.created_at < now - KEPT
+    if over:
+        same = (
+            col(StoredAnswer.key) == stored.key,
+            col(StoredAnswer.owner) == stored.owner,
+            col(StoredAnswer.touched_at) == stored.touched_at,
+        )
+        await session.execute(sa.delete(StoredAnswer).where(*same))
+    return over
 
 
-async def keep(
-    session: AsyncSession, key: str, owner: str, status_code: int, body: dict[str, Any], media_type: str
-) -> None:
+@asynccontextmanager
+async def alive(sessions: Sessions, hold: Hold) -> AsyncIterator[None]:
+    """Give signs of life while the work goes on, so that nobody takes a long upload for dead."""
+    touching = asyncio.create_task(_touch_forever(sessions, hold))
+    try:
+        yield
+    finally:
+        touching.cancel()
+        await asyncio.gather(touching, return_exceptions=True)
+
+
+async def _touch_forever(sessions: Sessions, hold: Hold) -> None:
+    while True:
+        await asyncio.sleep(TOUCH_SECONDS)
+        try:
+            async with sessions.begin() as session:
+                await session.execute(sa.update(StoredAnswer).where(*_held(hold)).values(touched_at=utcnow()))
+        except SQLAlchemyError as exc:
+            log.warning("idempotency_key_not_touched", error=str(exc))
+
+
+async def keep(session: AsyncSession, hold: Hold, status_code: int, body: dict[str, Any], media_type: str) -> None:
     """Keep the answer, in the transaction of the work. Raises ConflictError when somebody took the key over."""
     kept = await session.execute(
         sa.update(StoredAnswer)
-        .where(col(StoredAnswer.key) == key, col(StoredAnswer.owner) == owner)
+        .where(*_held(hold))
         .values(status_code=status_code, body=body, media_type=media_type)
         .returning(col(StoredAnswer.key))
     )
     if kept.first() is None:
-        raise ConflictError("Another request took this Idempotency-Key over.", code="idempotency_key_busy", value=key)
+        raise _busy(hold)
 
 
-async def forget(sessions: Sessions, key: str, owner: str) -> None:
+async def forget(sessions: Sessions, hold: Hold) -> None:
     """The work failed in a way that may not happen again: let a repetition try."""
     async with sessions.begin() as session:
-        await session.execute(
-            sa.delete(StoredAnswer).where(col(StoredAnswer.key) == key, col(StoredAnswer.owner) == owner)
-        )
+        await session.execute(sa.delete(StoredAnswer).where(*_held(hold)))
+
+
+def _held(hold: Hold) -> tuple[sa.ColumnElement[bool], ...]:
+    unanswered = col(StoredAnswer.status_code).is_(None)
+    return (col(StoredAnswer.key) == hold.key, col(StoredAnswer.owner) == hold.owner, unanswered)
+
+
+def _busy(hold: Hold) -> ConflictError:
+    return ConflictError(
+        "Another request with this Idempotency-Key is still being carried out.",
+        code="idempotency_key_busy",
+        value=hold.key,
+        hint="Wait for it, or use a new key for a new request.",
+    )

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -32,10 +32,10 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         when, _, row_id = text.partition("|")
-        created_at = datetime.fromisoformat(when)
-        if created_at.tzinfo is None:
-            raise ValueError("naive time")
-        return created_at, UUID(row_id)
+        position = datetime.fromisoformat(when), UUID(row_id)
+        if position[0].tzinfo != UTC or encode_cursor(*position) != cursor:
+            raise ValueError("not one of ours")
+        return position
     except (ValueError, binascii.Error) as exc:
         raise InputError(
             "This cursor is not one that a list of this service gave out.",

@@ -29,5 +29,9 @@ async def pulse(redis: Redis, queue: Queue) -> dict[str, Any] | None:
 
 async def installed_bases(redis: Redis, settings: Settings) -> set[str]:
     """Base models that can be used: what the GPU worker says, or what is on this machine when it does not answer."""
-    said = await pulse(redis, Queue.GPU)
+    return bases_of(await pulse(redis, Queue.GPU), settings)
+
+
+def bases_of(said: dict[str, Any] | None, settings: Settings) -> set[str]:
+    """The same, from a GPU worker's pulse."""
     return set(said["bases"]) if said and "bases" in said else set(locate.installed_bases(settings))

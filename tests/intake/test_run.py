@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.domain.intake import Intake
+from api.domain.intake import Intake, NoUsableImagesError
 from api.errors import InputError
 from api.intake.run import CAPTION_BYTES, run_intake
 from tests.intake.pictures import LIMITS, Upload, encoded, png_of_size, scene
@@ -122,10 +122,10 @@ async def test_an_upload_without_one_usable_picture_is_refused_with_its_report(
 ) -> None:
     for name, data in files.items():
         upload.add(name, data)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(NoUsableImagesError) as caught:
         await run_intake(upload.files, LIMITS, workdir)
     assert caught.value.code == "no_usable_images"
-    assert [entry["filename"] for entry in caught.value.value] == [name for name in files if name != "set.zip"]
+    assert [entry.filename for entry in caught.value.report] == [name for name in files if name != "set.zip"]
     assert not [path for path in workdir.rglob("*") if path.is_file()]
 
 
