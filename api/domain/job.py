@@ -75,12 +75,15 @@ class GiveUp:
     code: str
 
 
-def after_loss(attempt: int, max_attempts: int) -> Requeue | GiveUp:
+Decision = Requeue | GiveUp
+
+
+def after_loss(attempt: int, max_attempts: int) -> Decision:
     """What happens to a running job whose worker died or stopped renewing its lease."""
     return after_retryable(attempt, max_attempts, code="worker_lost")
 
 
-def after_retryable(attempt: int, max_attempts: int, *, code: str) -> Requeue | GiveUp:
+def after_retryable(attempt: int, max_attempts: int, *, code: str) -> Decision:
     """What happens after a failure that another attempt may not meet again."""
     return Requeue(attempt + 1) if attempt < max_attempts else GiveUp(code)
 

@@ -1,7 +1,8 @@
 """What a client sees of a running job: always a whole snapshot, so that a lost one costs nothing."""
 
+import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,15 @@ class Snapshot:
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "progress": round(self.progress, 1)}
+        """For JSON, which has no NaN and no infinity: a loss that ran away is null."""
+        return {
+            **asdict(self),
+            "progress": round(self.progress, 1),
+            "message": cleaned(self.message),
+            "loss": _finite(self.loss),
+            "learning_rate": _finite(self.learning_rate),
+            "eta_seconds": _finite(self.eta_seconds),
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Snapshot":
@@ -32,3 +41,16 @@ class Snapshot:
 
     def with_changes(self, **changes: Any) -> "Snapshot":
         return replace(self, **changes)
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+@overload
+def cleaned(text: str) -> str: ...
+@overload
+def cleaned(text: None) -> None: ...
+def cleaned(text: str | None) -> str | None:
+    """What an engine said, without what a database cannot hold: NUL and halves of surrogate pairs."""
+    return None if text is None else text.replace("\0", "").encode(errors="replace").decode()

@@ -1,4 +1,7 @@
-"""The only writer of a job's status: every change is one compare-and-set, mirrored on the row the job is for."""
+"""The only writer of a job's status: claims, leases, ends, and what the owner asks for.
+
+Every change is one compare-and-set (`job_change`), so an attempt that lost its lease can change nothing.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -13,8 +16,7 @@ from sqlmodel import col
 from api.domain.job import (
     AFFINITY_MAX_WAIT_SECONDS,
     LEASE_SECONDS,
-    NEXT,
-    TERMINAL,
+    Decision,
     Kind,
     Queue,
     Requeue,
@@ -23,16 +25,12 @@ from api.domain.job import (
     after_retryable,
     shown,
 )
-from api.domain.progress import Snapshot
+from api.domain.progress import Snapshot, cleaned
 from api.errors import ConflictError, JobError, MasukaError, NotFoundError
-from api.models import GeneratedAsset, Job, TrainingSession
+from api.models import Job
 from api.models.base import utcnow
-
-SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset]] = {
-    Kind.TRAINING: TrainingSession,
-    Kind.IMAGE: GeneratedAsset,
-}
-"""The table of the row that a job of this kind is for; that row's `task_id` is the job's id."""
+from api.services.job_change import REFRESH, SUBJECT, change, mirror
+from api.services.job_change import snapshot_of as snapshot_of
 
 
 class LeaseLostError(MasukaError):
@@ -50,7 +48,8 @@ class Lease:
 
 
 async def get(session: AsyncSession, job_id: UUID) -> Job:
-    job = await session.get(Job, job_id)
+    """The job as it is now. Raises NotFoundError."""
+    job = await session.get(Job, job_id, populate_existing=True)
     if job is None:
         raise NotFoundError("There is no job with this id.", code="job_not_found", value=str(job_id))
     return job
@@ -73,28 +72,31 @@ async def claim(
     """
     while True:
         now = utcnow()
-        overdue = col(Job.created_at) < now - timedelta(seconds=AFFINITY_MAX_WAIT_SECONDS)
-        first = sa.case((overdue, 0), (col(Job.affinity) == affinity, 1), else_=2) if affinity else sa.literal(0)
-        best = await session.scalar(
-            sa.select(Job)
-            .where(col(Job.queue) == queue.value, col(Job.status) == Status.PENDING.value)
-            .order_by(col(Job.priority).desc(), first, col(Job.created_at), col(Job.id))
-            .limit(1)
-        )
-        if best is None or not admits(best.kind_enum):
+        best = (await session.execute(_best_pending(queue, affinity, now))).first()
+        if best is None or not admits(Kind(best.kind)):
             return None
-        job = await _change(
+        job = await change(
             session,
             best.id,
             Status.PENDING,
             Status.RUNNING,
             lease_owner=owner,
             lease_until=now + timedelta(seconds=LEASE_SECONDS),
-            started_at=best.started_at or now,
+            started_at=sa.func.coalesce(col(Job.started_at), now),
         )
         if job is not None:
-            return job
-        session.expire_all()
+            return job  # else another worker, or a cancel, was faster: look again
+
+
+def _best_pending(queue: Queue, affinity: str | None, now: datetime) -> sa.Select[UUID, str]:
+    overdue = col(Job.created_at) < now - timedelta(seconds=AFFINITY_MAX_WAIT_SECONDS)
+    first = sa.case((overdue, 0), (col(Job.affinity) == affinity, 1), else_=2) if affinity else sa.literal(0)
+    return (
+        sa.select(col(Job.id), col(Job.kind))
+        .where(col(Job.queue) == queue.value, col(Job.status) == Status.PENDING.value)
+        .order_by(col(Job.priority).desc(), first, col(Job.created_at), col(Job.id))
+        .limit(1)
+    )
 
 
 async def renew(session: AsyncSession, owners: Collection[str]) -> dict[str, datetime | None]:
@@ -117,14 +119,12 @@ async def save_progress(session: AsyncSession, lease: Lease, snapshot: Snapshot)
     """
     job = await session.scalar(
         sa.update(Job)
-        .where(*_held(lease))
+        .where(col(Job.id) == lease.job_id, col(Job.status) == Status.RUNNING.value, _held_by(lease.owner))
         .values(progress=snapshot.to_dict())
         .returning(Job)
-        .execution_options(**_REFRESH)
+        .execution_options(**REFRESH)
     )
-    if job is None:
-        raise LeaseLostError(value=str(lease.job_id))
-    await _mirror(session, job, snapshot)
+    await mirror(session, _or_lost(job, lease))
 
 
 # ---- how an attempt ends -----------------------------------------------------------------------------------------
@@ -148,47 +148,38 @@ async def fail(session: AsyncSession, lease: Lease, error: MasukaError, *, retry
 
     Raises LeaseLostError.
     """
+    about = {
+        "error_code": error.code,
+        "error_message": cleaned(error.detail),
+        "error_hint": cleaned(error.hint),
+        "log_tail": cleaned(error.log_tail) if isinstance(error, JobError) else None,
+    }
+    if not retryable:
+        return await _end(session, lease, Status.FAILED, **about)
     job = await get(session, lease.job_id)
-    decision = after_retryable(job.attempt, job.max_attempts, code=error.code) if retryable else None
-    if isinstance(decision, Requeue):
-        return _or_lost(await _to_pending(session, job, lease.owner, decision.attempt), lease)
-    return await _end(
-        session,
-        lease,
-        Status.FAILED,
-        error_code=error.code,
-        error_message=error.detail,
-        error_hint=error.hint,
-        log_tail=error.log_tail if isinstance(error, JobError) else None,
-    )
+    decision = after_retryable(job.attempt, job.max_attempts, code=error.code)
+    return _or_lost(await _decided(session, job.id, decision, about, _held_by(lease.owner)), lease)
 
 
 async def release(session: AsyncSession, lease: Lease) -> Job:
     """Give the job back unharmed, as when the worker shuts down: the same attempt, pending. Raises LeaseLostError."""
-    job = await get(session, lease.job_id)
-    return _or_lost(await _to_pending(session, job, lease.owner, job.attempt), lease)
+    return _or_lost(await _without_result(session, lease.job_id, Status.PENDING, _held_by(lease.owner)), lease)
 
 
 async def expire(session: AsyncSession, job: Job) -> Job | None:
     """End the lease of a job whose worker is gone: requeued as the next attempt, or failed with `worker_lost`.
 
-    None when somebody else was faster.
+    `job` is the row as the caller judged it; None when it has changed since: renewed, ended, or expired by another.
     """
     if job.lease_owner is None:
         return None
+    about = {
+        "error_message": f"The worker died {job.max_attempts} times while it did this job.",
+        "error_hint": "Look at the worker's log for the cause, then retry the job.",
+    }
     decision = after_loss(job.attempt, job.max_attempts)
-    if isinstance(decision, Requeue):
-        return await _to_pending(session, job, job.lease_owner, decision.attempt)
-    return await _change(
-        session,
-        job.id,
-        Status.RUNNING,
-        Status.FAILED,
-        owner=job.lease_owner,
-        error_code=decision.code,
-        error_message=f"The worker died {job.max_attempts} times while it did this job.",
-        error_hint="Look at the worker's log for the cause, then retry the job.",
-    )
+    not_renewed = col(Job.lease_until) == job.lease_until
+    return await _decided(session, job.id, decision, about, _held_by(job.lease_owner), not_renewed)
 
 
 # ---- what the owner asks for -------------------------------------------------------------------------------------
@@ -200,21 +191,26 @@ async def request_cancel(session: AsyncSession, job_id: UUID) -> Job:
     Raises NotFoundError, and ConflictError for a job that already ended another way.
     """
     now = utcnow()
-    job = await _change(session, job_id, Status.PENDING, Status.CANCELLED, cancel_requested_at=now)
-    if job is not None:
-        return job
-    await session.execute(
-        sa.update(Job)
-        .where(col(Job.id) == job_id, col(Job.status) == Status.RUNNING.value, col(Job.cancel_requested_at).is_(None))
-        .values(cancel_requested_at=now)
-    )
-    session.expire_all()
-    job = await get(session, job_id)
-    if job.status_enum in (Status.COMPLETED, Status.FAILED):
-        raise ConflictError(
-            f"The job has already {job.status}; there is nothing to cancel.", code="job_finished", value=job.status
+    while True:
+        job = await change(session, job_id, Status.PENDING, Status.CANCELLED, cancel_requested_at=now)
+        if job is not None:
+            return job
+        job = await session.scalar(
+            sa.update(Job)
+            .where(col(Job.id) == job_id, col(Job.status) == Status.RUNNING.value)
+            .values(cancel_requested_at=sa.func.coalesce(col(Job.cancel_requested_at), now))
+            .returning(Job)
+            .execution_options(**REFRESH)
         )
-    return job
+        if job is not None:
+            return job
+        job = await get(session, job_id)
+        if job.status_enum is Status.CANCELLED:
+            return job
+        if job.status_enum is not Status.PENDING:  # else its worker gave it back between the two tries
+            raise ConflictError(
+                f"The job has already {job.status}; there is nothing to cancel.", code="job_finished", value=job.status
+            )
 
 
 async def retry(session: AsyncSession, job_id: UUID) -> Job:
@@ -240,94 +236,45 @@ async def retry(session: AsyncSession, job_id: UUID) -> Job:
         )
     session.add(new)
     await session.flush()
-    await _mirror(session, new)
+    await mirror(session, new)
     return new
 
 
-# ---- the one compare-and-set -------------------------------------------------------------------------------------
-
-_REFRESH: dict[str, Any] = {"populate_existing": True}
+# ---- ends of an attempt ------------------------------------------------------------------------------------------
 
 
-def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
-    return (col(Job.id) == lease.job_id, col(Job.lease_owner) == lease.owner, col(Job.status) == Status.RUNNING.value)
-
-
-async def _change(
-    session: AsyncSession, job_id: UUID, old: Status, new: Status, *, owner: str | None = None, **values: Any
-) -> Job | None:
-    """`old` -> `new` if the job is still `old` (and held by `owner`); None when it is not."""
-    if new not in NEXT[old]:
-        raise RuntimeError(f"a job never goes from {old} to {new}")
-    if new in TERMINAL:
-        values |= {"finished_at": utcnow(), "lease_owner": None, "lease_until": None}
-    where = [col(Job.id) == job_id, col(Job.status) == old.value]
-    if owner is not None:
-        where.append(col(Job.lease_owner) == owner)
-    job = await session.scalar(
-        sa.update(Job).where(*where).values(status=new.value, **values).returning(Job).execution_options(**_REFRESH)
-    )
-    if job is not None:
-        await _mirror(session, job)
-    return job
-
-
-async def _to_pending(session: AsyncSession, job: Job, owner: str, attempt: int) -> Job | None:
-    if job.cancel_requested_at is not None:
-        return await _change(session, job.id, Status.RUNNING, Status.CANCELLED, owner=owner)
-    return await _change(
-        session,
-        job.id,
-        Status.RUNNING,
-        Status.PENDING,
-        owner=owner,
-        attempt=attempt,
-        lease_owner=None,
-        lease_until=None,
-    )
+def _held_by(owner: str) -> sa.ColumnElement[bool]:
+    return col(Job.lease_owner) == owner
 
 
 async def _end(session: AsyncSession, lease: Lease, status: Status, **values: Any) -> Job:
-    return _or_lost(await _change(session, lease.job_id, Status.RUNNING, status, owner=lease.owner, **values), lease)
+    job = await change(session, lease.job_id, Status.RUNNING, status, _held_by(lease.owner), **values)
+    return _or_lost(job, lease)
+
+
+async def _decided(
+    session: AsyncSession, job_id: UUID, decision: Decision, about: dict[str, Any], *conditions: sa.ColumnElement[bool]
+) -> Job | None:
+    """Carry out what the domain decided; `about` is the error of a job that is given up."""
+    if isinstance(decision, Requeue):
+        return await _without_result(session, job_id, Status.PENDING, *conditions, attempt=decision.attempt)
+    values = {**about, "error_code": decision.code}
+    return await _without_result(session, job_id, Status.FAILED, *conditions, **values)
+
+
+async def _without_result(
+    session: AsyncSession, job_id: UUID, new: Status, *conditions: sa.ColumnElement[bool], **values: Any
+) -> Job | None:
+    """Running -> `new`, or cancelled if the owner has asked for that: the wish wins over any further attempt.
+
+    Both tries look at the wish in the update itself, so one that arrives in between is not lost.
+    """
+    wish = col(Job.cancel_requested_at)
+    unasked = await change(session, job_id, Status.RUNNING, new, *conditions, wish.is_(None), **values)
+    return unasked or await change(session, job_id, Status.RUNNING, Status.CANCELLED, *conditions, wish.is_not(None))
 
 
 def _or_lost(job: Job | None, lease: Lease) -> Job:
     if job is None:
         raise LeaseLostError(value=str(lease.job_id))
     return job
-
-
-async def _mirror(session: AsyncSession, job: Job, snapshot: Snapshot | None = None) -> None:
-    """Write the job's state on the row it is for, in the same transaction, so that the two can never disagree."""
-    table = SUBJECT[job.kind_enum]
-    values: dict[str, Any] = {"status": shown(job.kind_enum, job.status_enum), "error_message": job.error_message}
-    values["completed_at"] = job.finished_at
-    if table is TrainingSession:
-        values |= {"started_at": job.started_at, "updated_at": utcnow()}
-        if snapshot is not None:
-            values |= {
-                "progress": snapshot.progress,
-                "current_step": snapshot.step,
-                "total_steps": snapshot.total_steps,
-                "current_loss": snapshot.loss,
-            }
-        elif job.status_enum is Status.COMPLETED:
-            values |= {"progress": 100.0}
-    await session.execute(sa.update(table).where(col(table.task_id) == job.id).values(**values))
-
-
-def snapshot_of(job: Job) -> Snapshot:
-    """What a client is shown of this job: its status from the row, the rest from its last progress."""
-    status = job.status_enum
-    last = Snapshot.from_dict(job.progress)
-    if status in TERMINAL:
-        last = last.with_changes(stage=status.value, message=status.value.capitalize(), eta_seconds=None)
-    return last.with_changes(
-        status=shown(job.kind_enum, status),
-        progress=100.0 if status is Status.COMPLETED else last.progress,
-        message=job.error_message or last.message,
-        attempt=job.attempt,
-        error_code=job.error_code,
-        error_message=job.error_message,
-        hint=job.error_hint,
-    )

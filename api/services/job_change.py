@@ -1,0 +1,87 @@
+"""The compare-and-set by which a job changes its status, mirrored on the row that the job is for."""
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.domain.job import NEXT, TERMINAL, Kind, Status, shown
+from api.domain.progress import Snapshot
+from api.models import GeneratedAsset, Job, TrainingSession
+from api.models.base import utcnow
+
+SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset]] = {
+    Kind.TRAINING: TrainingSession,
+    Kind.IMAGE: GeneratedAsset,
+}
+"""The table of the row that a job of this kind is for; that row's `task_id` is the job's id."""
+
+REFRESH: dict[str, Any] = {"populate_existing": True}
+"""Execution options: what an update returned replaces what the session remembers of the row."""
+
+
+async def change(
+    session: AsyncSession, job_id: UUID, old: Status, new: Status, *conditions: sa.ColumnElement[bool], **values: Any
+) -> Job | None:
+    """`old` -> `new` if the job still is `old` and the conditions hold; None, with nothing changed, when not.
+
+    A job that does not run has no lease; a job that has ended has the time of it.
+    """
+    if new not in NEXT[old]:
+        raise RuntimeError(f"a job never goes from {old} to {new}")
+    if new is not Status.RUNNING:
+        values |= {"lease_owner": None, "lease_until": None}
+    if new in TERMINAL:
+        values |= {"finished_at": utcnow()}
+    job = await session.scalar(
+        sa.update(Job)
+        .where(col(Job.id) == job_id, col(Job.status) == old.value, *conditions)
+        .values(status=new.value, **values)
+        .returning(Job)
+        .execution_options(**REFRESH)
+    )
+    if job is not None:
+        await mirror(session, job)
+    return job
+
+
+async def mirror(session: AsyncSession, job: Job) -> None:
+    """Write the job's state on the row it is for, in the same transaction, so that the two can never disagree."""
+    table, snapshot = SUBJECT[job.kind_enum], snapshot_of(job)
+    values: dict[str, Any] = {
+        "status": snapshot.status,
+        "error_message": job.error_message,
+        "completed_at": job.finished_at,
+    }
+    if table is TrainingSession:
+        values |= {
+            "started_at": job.started_at,
+            "updated_at": utcnow(),
+            "progress": snapshot.progress,
+            "current_step": snapshot.step,
+            "current_loss": snapshot.loss,
+        }
+        if snapshot.total_steps:  # before the trainer has said it, the row has what was asked for
+            values["total_steps"] = snapshot.total_steps
+    await session.execute(sa.update(table).where(col(table.task_id) == job.id).values(**values))
+
+
+def snapshot_of(job: Job) -> Snapshot:
+    """What a client is shown of this job: its status from the row, the rest from its last progress."""
+    status = job.status_enum
+    last = Snapshot.from_dict(job.progress)
+    if status is Status.PENDING:
+        last = last.with_changes(stage="waiting", message="Waiting for its turn", eta_seconds=None)
+    elif status in TERMINAL:
+        last = last.with_changes(stage=status.value, message=status.value.capitalize(), eta_seconds=None)
+    return last.with_changes(
+        status=shown(job.kind_enum, status),
+        progress=100.0 if status is Status.COMPLETED else last.progress,
+        message=job.error_message or last.message,
+        attempt=job.attempt,
+        error_code=job.error_code,
+        error_message=job.error_message,
+        hint=job.error_hint,
+    )

@@ -1,0 +1,106 @@
+"""Jobs with the rows they are for, as the services write them, and what must hold of both."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from api.db import Sessions, open_database
+from api.domain.job import Kind, Queue, Status, shown
+from api.models import GeneratedAsset, Job, TrainingSession
+from api.models.base import utcnow
+from api.services import jobs
+from api.services.jobs import Lease
+from api.settings import Settings
+from tests.service import with_values
+
+
+@asynccontextmanager
+async def open_sessions(settings: Settings, database_url: str) -> AsyncIterator[Sessions]:
+    async with open_database(with_values(settings, database_url=database_url)) as sessions:
+        yield sessions
+
+
+def admit_all(_: Kind) -> bool:
+    return True
+
+
+async def add(
+    sessions: Sessions,
+    kind: Kind = Kind.IMAGE,
+    *,
+    affinity: str | None = None,
+    priority: int = 0,
+    seconds_ago: float = 0,
+    max_attempts: int = 3,
+) -> UUID:
+    """A pending job and the row it is for; its id."""
+    job = Job.new(kind, affinity=affinity, priority=priority)
+    job.created_at, job.max_attempts = utcnow() - timedelta(seconds=seconds_ago), max_attempts
+    subject = (
+        TrainingSession(name="me", total_steps=100, task_id=job.id)
+        if kind is Kind.TRAINING
+        else GeneratedAsset(prompt="me", task_id=job.id)
+    )
+    async with sessions.begin() as session:
+        session.add_all((job, subject))
+    return job.id
+
+
+async def claim(sessions: Sessions, owner: str, *, affinity: str | None = None) -> UUID | None:
+    async with sessions.begin() as session:
+        job = await jobs.claim(session, Queue.GPU, owner, admits=admit_all, affinity=affinity)
+    return None if job is None else job.id
+
+
+async def started(sessions: Sessions, owner: str = "a", kind: Kind = Kind.IMAGE, *, max_attempts: int = 3) -> Lease:
+    """The lease of a new job that `owner` runs."""
+    job_id = await add(sessions, kind, max_attempts=max_attempts)
+    assert await claim(sessions, owner) == job_id
+    return Lease(job_id, owner)
+
+
+async def read(sessions: Sessions, job_id: UUID) -> Job:
+    async with sessions() as session:
+        return await jobs.get(session, job_id)
+
+
+async def subject_of(sessions: Sessions, job_id: UUID) -> TrainingSession | GeneratedAsset | None:
+    async with sessions() as session:
+        training = await session.scalar(sa.select(TrainingSession).where(col(TrainingSession.task_id) == job_id))
+        asset = await session.scalar(sa.select(GeneratedAsset).where(col(GeneratedAsset.task_id) == job_id))
+        return training or asset
+
+
+async def let_lease_run_out(sessions: Sessions, job_id: UUID) -> None:
+    """What LEASE_SECONDS without a renewal do."""
+    async with sessions.begin() as session:
+        past = utcnow() - timedelta(seconds=1)
+        await session.execute(sa.update(Job).where(col(Job.id) == job_id).values(lease_until=past))
+
+
+async def expire(sessions: Sessions, job_id: UUID) -> Job | None:
+    """End the lease as reconcile does: judge the row, then compare and set."""
+    async with sessions.begin() as session:
+        return await jobs.expire(session, await jobs.get(session, job_id))
+
+
+async def assert_sound(sessions: Sessions, job_id: UUID) -> None:
+    """What holds of every job at every moment."""
+    job, subject = await read(sessions, job_id), await subject_of(sessions, job_id)
+    status = job.status_enum
+    assert (job.lease_owner is not None) == (job.lease_until is not None) == (status is Status.RUNNING)
+    assert (job.finished_at is not None) == (status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED))
+    assert 1 <= job.attempt <= job.max_attempts
+    assert job.error_code is None or status is Status.FAILED
+    assert job.cancel_requested_at is None or status is not Status.PENDING
+    if subject is not None:
+        mirrored = (subject.status, subject.error_message, subject.completed_at)
+        assert mirrored == (shown(job.kind_enum, status), job.error_message, job.finished_at)
+    if isinstance(subject, TrainingSession):
+        last = jobs.snapshot_of(job)
+        assert (subject.started_at, subject.progress) == (job.started_at, last.progress)
+        assert (subject.current_step, subject.current_loss) == (last.step, last.loss)
