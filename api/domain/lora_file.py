@@ -25,7 +25,7 @@ _TEXT_ENCODER = re.compile(r"(lora_te\d?_|text_encoder|lora_prior_te_)")
 _EXAMPLES = 3
 
 Targets = Mapping[str, tuple[int, int]]
-"""Of a base model: (out, in) of each linear layer, by diffusers' name, or by the single file's as `diffusion_model.*`."""
+"""Of a base model: (out, in) of each linear layer, by diffusers' name, or the single file's as `diffusion_model.*`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class TrainerLab:
         """A folder ready to train: photos of three shapes, so three buckets, two of them with a single photo."""
         workdir = Workdir(folder)
         workdir.dataset.mkdir(parents=True)
-        for number, size in zip(range(photos), [(96, 96), (120, 60), (60, 120), (80, 80), (64, 64)], strict=False):
+        for number, size in zip(range(photos), [(96, 96), (160, 48), (48, 160), (80, 80), (64, 64)], strict=False):
             photo = Image.new("RGB", size, (20 * number, 80, 200))
             ImageDraw.Draw(photo).ellipse([10, 10, 50, 50], fill=(250, 40 * number, 10))
             photo.save(workdir.dataset / f"{number}.png")
