@@ -25,6 +25,7 @@ from tests.trainer.lora_files import Tensors, file_bytes, pair
 
 NOBODY = "11111111-2222-4333-8444-555555555555"
 URL = "http://127.0.0.1:8000"
+TO_Q = "transformer.transformer_blocks.0.attn.to_q"
 Files = Mapping[str, bytes]
 
 
@@ -48,8 +49,11 @@ class Service:
         return dict(response.json())
 
     async def upload(self, files: Files, *, key: str | None = None, **fields: str) -> httpx.Response:
-        parts = [("files", (name, data)) for name, data in files.items()]
-        return await self.client.post("/api/datasets/", data=fields, files=parts, headers=_key(key))
+        parts: list[Any] = [
+            (name, (None, value)) for name, value in fields.items()
+        ]  # httpx's `data` alone is no multipart
+        parts += [("files", (name, data)) for name, data in files.items()]
+        return await self.client.post("/api/datasets/", files=parts, headers=_key(key))
 
     async def import_lora(self, data: bytes, *, key: str | None = None, **fields: str) -> httpx.Response:
         form = {"name": "me", "base_model": "flux-tiny", **fields}
@@ -151,12 +155,12 @@ def png(seed: int = 0) -> bytes:
     return encoded(scene(seed), "PNG")
 
 
-def tiny_lora(rank: int = 4, name: str = "transformer.transformer_blocks.0.attn.to_q") -> bytes:
+def tiny_lora(rank: int = 4, name: str = TO_Q) -> bytes:
     """A LoRA that fits flux-tiny."""
     return file_bytes(tiny_tensors(rank, name))
 
 
-def tiny_tensors(rank: int = 4, name: str = "transformer.transformer_blocks.0.attn.to_q") -> Tensors:
+def tiny_tensors(rank: int = 4, name: str = TO_Q) -> Tensors:
     return pair(name, rank=rank, out=128, inner=128)
 
 
