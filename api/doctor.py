@@ -215,7 +215,7 @@ def _hugging_face(settings: Settings) -> Check:
             "Needed to install flux-dev: make one at huggingface.co/settings/tokens.",
         )
     try:
-        Hub(token).metadata(catalogue.FLUX_DEV.shared_files[0])
+        Hub(token).ask(catalogue.FLUX_DEV.shared_files[0])
     except MasukaError as exc:
         return Check(name, "failed", exc.detail, exc.hint or "")
     return Check(name, "ok", "the token works and the licence of FLUX.1-dev is accepted")

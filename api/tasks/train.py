@@ -96,13 +96,12 @@ async def _start(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingS
 
 def _precision(base: InstalledBase) -> str:
     """What the catalogue finds to fit this machine. Raises EngineError `gpu_too_small`."""
-    cards = gpu.detect()
-    best = catalogue.get(base.name).pick_training_precision(
-        gpu.largest_vram_gb(cards), fp8=any(card.has_fp8 for card in cards)
-    )
+    known, cards = catalogue.get(base.name), gpu.detect()
+    best = known.pick_training_precision(gpu.largest_vram_gb(cards), fp8=any(card.has_fp8 for card in cards))
     if best is None:
+        least = min(row.at_least_gb for row in known.training)
         raise EngineError(
-            f"{base.name} cannot be trained here: it needs a GPU with at least {catalogue.get(base.name).training[-1].at_least_gb:g} GB.",
+            f"{base.name} cannot be trained here: it needs a GPU with at least {least:g} GB.",
             code="gpu_too_small",
             hint="Train on a machine with a larger GPU.",
         )

@@ -1,0 +1,98 @@
+"""`masuka doctor` finds what is wrong for real, and says what to do."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from api import doctor
+from api.doctor import Check
+from api.settings import Settings
+
+
+def found(settings: Settings, name: str) -> Check:
+    (check,) = (check for check in doctor.examine(settings) if check.name == name)
+    return check
+
+
+def with_settings(settings: Settings, **changes: object) -> Settings:
+    return Settings(_env_file=None, **{**settings.model_dump(exclude_defaults=True), **changes})
+
+
+def test_a_good_installation_has_no_failures(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    checks = doctor.examine(with_settings(settings, masuka_port=port))
+    assert [check for check in checks if check.status == "failed"] == []
+    names = {check.name for check in checks}
+    assert {
+        "Python",
+        "disk",
+        "comfyui",
+        "simpletuner",
+        "flux-tiny",
+        "flux-dev",
+        "Redis",
+        "database",
+        "storage",
+    } <= names
+    assert {"port", "API token", "Hugging Face"} <= names
+
+
+def test_every_check_that_is_not_ok_says_what_to_do(settings: Settings, tmp_path: Path) -> None:
+    checks = doctor.examine(with_settings(settings, masuka_engines_dir=tmp_path / "empty"))
+    assert [check.name for check in checks if check.status != "ok" and not check.remedy] == []
+
+
+@pytest.mark.parametrize("engine", ["comfyui", "simpletuner"])
+def test_a_missing_engine_is_a_failure_that_names_the_command(settings: Settings, tmp_path: Path, engine: str) -> None:
+    check = found(with_settings(settings, masuka_engines_dir=tmp_path / "empty"), engine)
+    assert check.status == "failed"
+    assert f"masuka install {engine}" in check.remedy
+
+
+def test_a_port_in_use_is_a_failure(settings: Settings) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        check = found(with_settings(settings, masuka_port=other.getsockname()[1]), "port")
+    assert check.status == "failed"
+    assert "MASUKA_PORT" in check.remedy
+
+
+def test_servers_that_do_not_answer_are_failures_without_their_secrets(settings: Settings) -> None:
+    broken = with_settings(
+        settings,
+        database_url="postgresql://me:hunter2@127.0.0.1:1/masuka",
+        redis_url="redis://:hunter2@127.0.0.1:1",
+        s3_bucket_name="bucket",
+        s3_endpoint_url="http://127.0.0.1:1",
+        aws_access_key_id="id",
+        aws_secret_access_key="hunter2",
+    )
+    checks = {check.name: check for check in doctor.examine(broken)}
+    for name in ("database", "Redis", "storage"):
+        assert checks[name].status == "failed"
+        assert checks[name].remedy
+    assert "hunter2" not in str(checks.values())
+
+
+def test_a_bucket_is_really_written_and_read_back(settings: Settings, s3_settings: Settings) -> None:
+    check = found(
+        with_settings(
+            settings,
+            **s3_settings.model_dump(
+                include={"s3_bucket_name", "s3_region", "s3_endpoint_url", "aws_access_key_id", "aws_secret_access_key"}
+            ),
+        ),
+        "storage",
+    )
+    assert check.status == "ok"
+    assert "read back" in check.found
+
+
+def test_a_bind_beyond_loopback_without_a_token_is_a_failure(settings: Settings) -> None:
+    check = found(with_settings(settings, masuka_host="0.0.0.0"), "API token")
+    assert check.status == "failed"
+    assert "MASUKA_API_TOKEN" in check.remedy
