@@ -10,7 +10,7 @@ import alembic.command
 import alembic.config
 from filelock import FileLock
 from sqlalchemy import Connection, event, inspect, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from api.errors import ConfigError
@@ -21,6 +21,8 @@ MIGRATION_LOCK = 0x4D41535543  # "MASUC": PostgreSQL's advisory locks are number
 SQLITE_BUSY_SECONDS = 10.0
 
 Sessions = async_sessionmaker[AsyncSession]
+DATABASE_ERRORS = (SQLAlchemyError, OSError)
+"""What a query raises when the database does not answer: the drivers let refused connections through as they are."""
 
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
@@ -73,7 +75,7 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
             async with engine.begin() as connection:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
                 await connection.run_sync(_upgrade)
-    except (OperationalError, DBAPIError, OSError) as exc:
+    except DATABASE_ERRORS as exc:
         raise ConfigError(
             f"The database does not let us in: {_reason(exc)}",
             code="database_unreachable",

@@ -26,6 +26,10 @@ COMMON_LENGTH = 10_000
 JOB_LENGTH = 1_000
 KEEP_SECONDS = 7 * 24 * 3600
 CLIENT_BUFFER = 64
+ANSWER_SECONDS = 3.0
+"""How long a Redis that hangs may hold up whoever publishes or asks."""
+RECONNECT_SECONDS = 0.5
+BLOCK_MILLISECONDS = 5000
 _EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
 
 _PUBLISH = """
@@ -61,38 +65,28 @@ class Progress:
 
     async def publish(self, job_id: UUID, snapshot: Snapshot) -> None:
         data = json.dumps(snapshot.to_dict())
+        keys = (job_stream(job_id), COMMON)
+        arguments = (str(job_id), data, str(JOB_LENGTH), str(KEEP_SECONDS), str(COMMON_LENGTH))
         try:
-            await self._redis.eval(  # type: ignore[misc]
-                _PUBLISH,
-                2,
-                job_stream(job_id),
-                COMMON,
-                str(job_id),
-                data,
-                str(JOB_LENGTH),
-                str(KEEP_SECONDS),
-                str(COMMON_LENGTH),
-            )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._redis.eval(_PUBLISH, len(keys), *keys, *arguments)  # type: ignore[misc]
         except (RedisError, OSError) as exc:
             log.warning("progress_not_published", job_id=str(job_id), error=str(exc))
 
     async def last_id(self, job_id: UUID) -> str:
         """Id of the job's newest event, `0-0` when there is none (or Redis does not answer)."""
-        with suppress(RedisError, OSError):
-            for entry_id, _ in await self._redis.xrevrange(job_stream(job_id), count=1):
-                return bytes(entry_id).decode()
-        return "0-0"
+        return (await self._newest(job_stream(job_id))).decode()
 
     async def since(self, job_id: UUID, event_id: str) -> list[Event] | None:
         """Events after `event_id`; None when that id is not (or no longer) one of this job's."""
         if not is_event_id(event_id):
             return None
         try:
-            known = event_id == "0-0" or bool(await self._redis.xrange(job_stream(job_id), event_id, event_id))
-            entries = await self._redis.xrange(job_stream(job_id), f"({event_id}") if known else None
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if event_id != "0-0" and not await self._redis.xrange(job_stream(job_id), event_id, event_id):
+                    return None
+                entries = await self._redis.xrange(job_stream(job_id), f"({event_id}")
         except (RedisError, OSError):
-            return None
-        if entries is None:
             return None
         return [Event(bytes(entry_id).decode(), fields[b"d"]) for entry_id, fields in entries]
 
@@ -103,7 +97,7 @@ class Progress:
         key = str(job_id)
         self._listeners[key].add(queue)
         if self._reader is None or self._reader.done():
-            last = await self._common_end()
+            last = await self._newest(COMMON)
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read(last), name="progress-reader")
         try:
@@ -119,20 +113,21 @@ class Progress:
             with suppress(asyncio.CancelledError):
                 await self._reader
 
-    async def _common_end(self) -> bytes:
+    async def _newest(self, stream: str) -> bytes:
         with suppress(RedisError, OSError):
-            for entry_id, _ in await self._redis.xrevrange(COMMON, count=1):
-                return bytes(entry_id)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                for entry_id, _ in await self._redis.xrevrange(stream, count=1):
+                    return bytes(entry_id)
         return b"0-0"
 
     async def _read(self, last: bytes) -> None:
         """The process's one reader; it outlives interruptions of Redis and goes on where it was."""
         while True:
             try:
-                batches = await self._redis.xread({COMMON: last}, count=500, block=5000)
+                batches = await self._redis.xread({COMMON: last}, count=500, block=BLOCK_MILLISECONDS)
             except (RedisError, OSError) as exc:
                 log.warning("progress_reader_interrupted", error=str(exc))
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             for _, entries in batches or ():
                 for entry_id, fields in entries:

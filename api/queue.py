@@ -1,5 +1,6 @@
 """The door-bell: arq tickets that say "there may be work", with nothing in them that could be lost."""
 
+import asyncio
 import json
 import secrets
 from typing import Any
@@ -18,6 +19,8 @@ log = structlog.get_logger(__name__)
 TICKET = "answer_bell"
 """Name of the arq function that claims work."""
 TICKET_LIFE_SECONDS = 60
+ANSWER_SECONDS = 3.0
+"""How long a Redis that hangs may hold up whoever rings."""
 
 
 def queue_key(queue: Queue) -> str:
@@ -63,15 +66,17 @@ class JobQueue:
 
     async def ring(self, queue: Queue) -> None:
         try:
-            await self._redis.enqueue_job(
-                TICKET, _job_id=secrets.token_hex(8), _queue_name=queue_key(queue), _expires=TICKET_LIFE_SECONDS
-            )
-            await self._redis.publish(wake_channel(queue), b"")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._redis.enqueue_job(
+                    TICKET, _job_id=secrets.token_hex(8), _queue_name=queue_key(queue), _expires=TICKET_LIFE_SECONDS
+                )
+                await self._redis.publish(wake_channel(queue), b"")
         except (RedisError, OSError) as exc:
             log.warning("bell_not_rung", queue=queue.value, error=str(exc))
 
     async def announce_cancel(self, job_id: object) -> None:
         try:
-            await self._redis.publish(CANCEL_CHANNEL, str(job_id))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._redis.publish(CANCEL_CHANNEL, str(job_id))
         except (RedisError, OSError) as exc:
             log.warning("cancel_not_announced", job_id=str(job_id), error=str(exc))

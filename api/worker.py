@@ -49,7 +49,8 @@ class BellWorker(Worker):
             self._wake.clear()
             await self._poll_iteration()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):  # wait_for would lose a cancellation (bpo-42130, before 3.12)
+                    await self._wake.wait()
 
 
 async def answer_bells(resources: Resources, dispatcher: Dispatcher) -> None:
@@ -123,6 +124,7 @@ async def work(settings: Settings, queue: Queue) -> None:
         dispatcher = Dispatcher(resources, queue, runners(kit) if kit else {})
         duties: list[Coroutine[Any, Any, None]] = [
             dispatcher.heartbeat(),
+            dispatcher.look_for_work(),
             dispatcher.hear_cancels(),
             answer_bells(resources, dispatcher),
             pulse(resources, queue, kit.state if kit else dict),

@@ -1,7 +1,7 @@
 """Wait for what will become true, instead of sleeping and hoping."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -9,5 +9,14 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_async(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
+    """The same for a condition that must be asked of a server."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
                 return
             await asyncio.sleep(0.01)

@@ -1,18 +1,22 @@
-"""One attempt at a job, as its runner sees it."""
+"""One attempt at one job, as its runner sees it."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.db import DATABASE_ERRORS
 from api.domain.job import Kind, StopReason
 from api.domain.progress import Snapshot
 from api.models import Job
 from api.resources import Resources
 from api.services import jobs
 from api.services.jobs import Lease
+
+log = structlog.get_logger(__name__)
 
 PUBLISH_INTERVAL_SECONDS = 0.1
 SAVE_INTERVAL_SECONDS = 1.0
@@ -32,6 +36,8 @@ class Attempt:
         self.number: int = job.attempt
         self.lease = Lease(job.id, owner)
         self.stop_reason: StopReason | None = None
+        self.ending = False
+        """Its end is being written: too late to stop it."""
         self.completed = False
         self.release_gpu = release_gpu
         self.task: asyncio.Task[None] | None = None
@@ -47,34 +53,51 @@ class Attempt:
         return f"{self.job_id}-{self.lease.owner.rpartition('|')[2]}"
 
     async def progress(self, *, urgent: bool = False, **changes: object) -> None:
-        """Change the snapshot; it is published and saved now and then, at once when `urgent`.
+        """Change the snapshot; it is saved and published now and then, at once when `urgent`.
 
-        Raises LeaseLostError.
+        Raises LeaseLostError. A database or a Redis that does not answer costs news, never the attempt.
         """
         self._snapshot = self._snapshot.with_changes(**changes)
         now = time.monotonic()
+        if urgent or now - self._saved >= SAVE_INTERVAL_SECONDS:
+            self._saved = now
+            await self._save()
         if urgent or now - self._published >= PUBLISH_INTERVAL_SECONDS:
             self._published = now
             await self.resources.progress.publish(self.job_id, self._snapshot)
-        if urgent or now - self._saved >= SAVE_INTERVAL_SECONDS:
-            self._saved = now
+
+    async def _save(self) -> None:
+        try:
             async with self.resources.sessions.begin() as session:
                 await jobs.save_progress(session, self.lease, self._snapshot)
+        except DATABASE_ERRORS as exc:
+            log.warning("progress_not_saved", error=str(exc))
 
     async def complete(self, record: Callable[[AsyncSession], Awaitable[None]]) -> None:
-        """Write the results and the job's completion in one transaction.
+        """Write the results and the job's completion in one transaction; from here on nothing stops the attempt.
 
         Raises LeaseLostError, with nothing written.
         """
+        self.ending = True
         async with self.resources.sessions.begin() as session:
             await jobs.save_progress(session, self.lease, self._snapshot.with_changes(progress=100.0))
             await record(session)
             job = await jobs.complete(session, self.lease)
         self.completed = True
-        await self.resources.progress.publish(self.job_id, jobs.snapshot_of(job))
+        await self.announce(job)
+
+    async def end(self, outcome: Callable[[AsyncSession], Awaitable[Job]]) -> None:
+        """Write an end without results. Raises LeaseLostError."""
+        self.ending = True
+        async with self.resources.sessions.begin() as session:
+            job = await outcome(session)
+        await self.announce(job)
+
+    async def announce(self, job: Job) -> None:
+        await self.resources.progress.publish(job.id, jobs.snapshot_of(job))
 
     def stop(self, reason: StopReason) -> None:
         """Tell the runner to stop, once; it sees CancelledError and finds the reason here."""
-        if self.stop_reason is None and self.task is not None:
+        if self.stop_reason is None and not self.ending and self.task is not None:
             self.stop_reason = reason
             self.task.cancel()

@@ -1,14 +1,18 @@
 """Claims jobs, keeps their leases, and sees every attempt to an honest end."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.db import DATABASE_ERRORS
 from api.domain.job import HEARTBEAT_SECONDS, GpuGate, Kind, Queue, StopReason
 from api.errors import JobError, MasukaError, RetryableError
 from api.lease import new_owner
@@ -20,8 +24,15 @@ from api.tasks.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
+LOOK_SECONDS = 2.0
+"""How late a pending job is found for which no bell rang."""
+RECONNECT_SECONDS = 1.0
+
 Runner = Callable[[Attempt], Awaitable[None]]
 """Does one attempt. Ends by `attempt.complete`, by raising MasukaError, or by CancelledError after `attempt.stop`."""
+
+Outcome = Callable[[AsyncSession], Awaitable[Job]]
+"""Writes how an attempt ended. Raises LeaseLostError."""
 
 
 class Dispatcher:
@@ -37,9 +48,9 @@ class Dispatcher:
         self._affinity: str | None = None
         self._claiming = asyncio.Lock()
         self._closing = False
-        self._background: set[asyncio.Future[None]] = set()
+        self._gpu_left = asyncio.Event()
 
-    # ---- claim -----------------------------------------------------------------------------------------------------
+    # ---- claim -------------------------------------------------------------------------------------------------------
 
     async def pump(self) -> None:
         """Start every pending job that the GPU admits now."""
@@ -54,12 +65,12 @@ class Dispatcher:
         if job is None:
             return False
         self._affinity = job.affinity or self._affinity
-        attempt = Attempt(self.resources, job, owner, self._gpu_release(job.kind_enum))
+        attempt = Attempt(self.resources, job, owner, self._enter_gpu(job.kind_enum))
         self.attempts[owner] = attempt
         attempt.task = asyncio.create_task(self._run(attempt), name=f"{job.kind}-{job.id}")
         return True
 
-    def _gpu_release(self, kind: Kind) -> Callable[[], None]:
+    def _enter_gpu(self, kind: Kind) -> Callable[[], None]:
         """Enter the GPU; the returned function leaves it, once, and lets the next job in."""
         self.gate.enter(kind)
         inside = True
@@ -69,91 +80,76 @@ class Dispatcher:
             if inside:
                 inside = False
                 self.gate.leave(kind)
-                self._soon(self.pump())
+                self._gpu_left.set()
 
         return leave
 
-    # ---- one attempt -----------------------------------------------------------------------------------------------
+    async def look_for_work(self) -> None:
+        """Claim for ever: whenever the GPU has been left, and now and then, should no bell ring."""
+        while True:
+            self._gpu_left.clear()
+            try:
+                await self.pump()
+            except DATABASE_ERRORS as exc:
+                log.warning("claim_failed", error=str(exc))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):  # wait_for would lose a cancellation (bpo-42130, before 3.12)
+                    await self._gpu_left.wait()
+
+    # ---- one attempt -------------------------------------------------------------------------------------------------
 
     async def _run(self, attempt: Attempt) -> None:
         with structlog.contextvars.bound_contextvars(job_id=str(attempt.job_id), attempt=attempt.number):
             try:
-                await self._attempt(attempt)
+                outcome = await self._attempt(attempt)
+                if outcome is not None:
+                    await attempt.end(outcome)
             except jobs.LeaseLostError:
                 log.warning("lease_lost")
-            except SQLAlchemyError:
+            except DATABASE_ERRORS:
                 log.exception("outcome_not_written")  # the lease runs out, and reconcile decides
             finally:
                 attempt.release_gpu()
-                self.attempts.pop(attempt.lease.owner, None)
+                del self.attempts[attempt.lease.owner]
 
-    async def _attempt(self, attempt: Attempt) -> None:
+    async def _attempt(self, attempt: Attempt) -> Outcome | None:
+        """Run it; what is left to write about its end. Raises LeaseLostError."""
         try:
             await attempt.progress(urgent=True, stage="starting", message="Starting", eta_seconds=None)
             await self._runners[attempt.kind](attempt)
             if not attempt.completed:
                 raise RuntimeError(f"the runner of {attempt.kind} ended without an outcome")
         except asyncio.CancelledError:
-            await self._outcome(self._stopped(attempt))
+            return _stopped(attempt)
         except jobs.LeaseLostError:
             raise
         except MasukaError as exc:
             log.warning("attempt_failed", code=exc.code, error=exc.detail)
-            await self._outcome(self._failed(attempt, exc, retryable=isinstance(exc, RetryableError)))
-        except Exception:  # the last line of defence: a bug in a runner must not leave a job running
+            return _failed(attempt, exc)
+        except Exception as exc:  # the last line of defence: a bug in a runner must not leave a job running
             log.exception("attempt_crashed")
-            bug = JobError(
-                "MASUKA itself failed while doing this job.",
-                code="internal_error",
-                hint="The worker's log has the details.",
-            )
-            await self._outcome(self._failed(attempt, bug, retryable=False))
+            return _failed(attempt, _error_of(exc))
+        return None
 
-    @staticmethod
-    async def _outcome(writing: Awaitable[Job]) -> None:
-        """Persist the outcome even if this task is cancelled meanwhile."""
-        await asyncio.shield(asyncio.ensure_future(writing))
-
-    async def _stopped(self, attempt: Attempt) -> Job:
-        async with self.resources.sessions.begin() as session:
-            if attempt.stop_reason is StopReason.USER:
-                job = await jobs.cancel(session, attempt.lease)
-            elif attempt.stop_reason is StopReason.SHUTDOWN:
-                job = await jobs.release(session, attempt.lease)
-            else:
-                raise jobs.LeaseLostError(value=str(attempt.job_id))
-        await self._announce(job)
-        return job
-
-    async def _failed(self, attempt: Attempt, error: MasukaError, *, retryable: bool) -> Job:
-        async with self.resources.sessions.begin() as session:
-            job = await jobs.fail(session, attempt.lease, error, retryable=retryable)
-        await self._announce(job)
-        return job
-
-    async def _announce(self, job: Job) -> None:
-        await self.resources.progress.publish(job.id, jobs.snapshot_of(job))
-
-    # ---- signs of life ---------------------------------------------------------------------------------------------
+    # ---- signs of life -----------------------------------------------------------------------------------------------
 
     async def heartbeat(self) -> None:
-        """Renew the leases for ever; notice lost ones and wishes to cancel; look for work that no bell announced."""
+        """Renew the leases for ever."""
         while True:
             try:
                 await self.renew()
-                await self.pump()
-            except SQLAlchemyError as exc:
+            except DATABASE_ERRORS as exc:
                 log.warning("heartbeat_failed", error=str(exc))
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def renew(self) -> None:
+        """Renew the leases once; stop the attempts that have lost theirs, or whose cancel was asked for."""
         held = dict(self.attempts)
         async with self.resources.sessions.begin() as session:
             renewed = await jobs.renew(session, held.keys())
         for owner, attempt in held.items():
             if owner not in renewed:
-                if owner in self.attempts and not attempt.completed:
-                    attempt.stop(StopReason.LEASE_LOST)
+                attempt.stop(StopReason.LEASE_LOST)
             elif renewed[owner] is not None:
                 attempt.stop(StopReason.USER)
 
@@ -166,9 +162,9 @@ class Dispatcher:
                     async for message in pubsub.listen():
                         if message["type"] == "message":
                             await self._cancel_heard(UUID(message["data"].decode()))
-            except (RedisError, OSError, SQLAlchemyError, ValueError) as exc:
+            except (RedisError, ValueError, *DATABASE_ERRORS) as exc:
                 log.warning("cancel_listener_interrupted", error=str(exc))
-                await asyncio.sleep(1)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _cancel_heard(self, job_id: UUID) -> None:
         if any(attempt.job_id == job_id for attempt in self.attempts.values()):
@@ -177,13 +173,38 @@ class Dispatcher:
     async def close(self) -> None:
         """Stop everything for a shutdown: jobs go back to pending, trainers go on by themselves."""
         self._closing = True
-        attempts = list(self.attempts.values())
+        async with self._claiming:  # what is being claimed now is then known, and stopped like the others
+            attempts = list(self.attempts.values())
         for attempt in attempts:
             attempt.stop(StopReason.SHUTDOWN)
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*(a.task for a in attempts if a.task is not None), return_exceptions=True)
+        await asyncio.gather(*(attempt.task for attempt in attempts if attempt.task), return_exceptions=True)
 
-    def _soon(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+
+def _stopped(attempt: Attempt) -> Outcome:
+    """What becomes of a job whose runner was told to stop."""
+    if attempt.stop_reason is StopReason.USER:
+        return partial(jobs.cancel, lease=attempt.lease)
+    if attempt.stop_reason is StopReason.SHUTDOWN:
+        return partial(jobs.release, lease=attempt.lease)
+    raise jobs.LeaseLostError(value=str(attempt.job_id))
+
+
+def _failed(attempt: Attempt, error: MasukaError) -> Outcome:
+    return partial(jobs.fail, lease=attempt.lease, error=error, retryable=isinstance(error, RetryableError))
+
+
+def _error_of(exc: Exception) -> MasukaError:
+    """What an exception that nobody translated means for the job."""
+    if isinstance(exc, MasukaError):
+        return exc
+    if isinstance(exc, ExceptionGroup):
+        return _error_of(exc.exceptions[0])
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JobError("The disk is full.", code="disk_full", hint="Free some space, then retry the job.")
+    if isinstance(exc, (SQLAlchemyError, ConnectionError, TimeoutError)):
+        return RetryableError("The database gave no answer.", code="database_unreachable")
+    return JobError(
+        "MASUKA itself failed while doing this job.",
+        code="internal_error",
+        hint="The worker's log has the details.",
+    )

@@ -187,7 +187,7 @@ class JobMachine(RuleBasedStateMachine):
         self.model[new.id] = Modelled(old.kind, old.priority, old.affinity, overdue, age, max_attempts=3)
         return new.id
 
-    # ---- what a holder does, and one that only thinks it is --
+    # ---- what a holder does, and one that only thinks it is ----------------------------------------------------------
 
     @rule(lease=leases, step=st.integers(1, 99))
     def save_progress(self, lease: Lease, step: int) -> None:
@@ -262,4 +262,4 @@ def machine(settings: Settings, database_url: str) -> Iterator[type[JobMachine]]
 
 @pytest.mark.timeout(180)
 def test_whatever_happens_in_whatever_order_the_rows_say_what_the_model_says(machine: type[JobMachine]) -> None:
-    run_state_machine_as_test(machine, settings=hypothesis_settings(max_examples=25, stateful_step_count=25))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=hypothesis_settings(max_examples=25, stateful_step_count=25))
