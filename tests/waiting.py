@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Raises TimeoutError if it has not come true in time."""
+    """`condition` may be a coroutine function. Raises TimeoutError if it has not come true in time."""
     async with asyncio.timeout(seconds):
         while True:
-            if condition():
+            found = condition()
+            if await found if isawaitable(found) else found:
                 return
             await asyncio.sleep(0.01)
 
