@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """`condition` may be a coroutine function. Raises TimeoutError if it has not come true in time."""
+    """Raises TimeoutError if it has not come true in time."""
     async with asyncio.timeout(seconds):
         while True:
-            found = condition()
-            if await found if isawaitable(found) else found:
+            if condition():
                 return
             await asyncio.sleep(0.01)
 

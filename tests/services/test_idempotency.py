@@ -16,7 +16,7 @@ from api.models import StoredAnswer
 from api.models.base import utcnow
 from api.services import idempotency
 from api.services.idempotency import ABANDONED, KEPT, Hold, begin, fingerprint
-from tests.waiting import until
+from tests.waiting import until_async
 
 PRINT = fingerprint("POST", "/x", {"a": 1})
 OTHER = fingerprint("POST", "/x", {"a": 2})
@@ -141,19 +141,19 @@ async def test_long_work_gives_signs_of_life(sessions: Sessions, monkeypatch: py
 
     assert not await touched()
     async with idempotency.alive(sessions, hold):
-        await until(touched)
+        await until_async(touched)
     await _keep(sessions, hold, {})
 
 
 def test_a_fingerprint_is_the_request_and_nothing_else() -> None:
     assert fingerprint("POST", "/x", {"a": 1, "b": [2]}) == fingerprint("POST", "/x", {"b": [2], "a": 1})
-    different: list[tuple[str, str, dict[str, object]]] = [
+    others: list[tuple[str, str, dict[str, object]]] = [
         ("PUT", "/x", {"a": 1}),
         ("POST", "/y", {"a": 1}),
         ("POST", "/x", {"a": "1"}),
         ("POST", "/x", {}),
     ]
-    assert len({PRINT, *(fingerprint(*request) for request in different)}) == 5
+    assert len({PRINT, *(fingerprint(*request) for request in others)}) == 5
 
 
 def test_every_request_has_an_owner_of_its_own() -> None:
