@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 
-import psutil
+from api.processes import process_start
 
 _SEPARATOR = "|"
 
@@ -12,22 +12,14 @@ _SEPARATOR = "|"
 def new_owner() -> str:
     """`host|pid|process start|random`, new for every claim."""
     pid = os.getpid()
-    return _SEPARATOR.join((socket.gethostname(), str(pid), str(_started(pid)), secrets.token_hex(4)))
+    return _SEPARATOR.join((socket.gethostname(), str(pid), str(process_start(pid)), secrets.token_hex(4)))
 
 
 def owner_is_dead(owner: str) -> bool:
     """Whether the owner ran on this host and its process is gone; False when nobody here can tell."""
     host, _, rest = owner.partition(_SEPARATOR)
     pid, _, rest = rest.partition(_SEPARATOR)
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != socket.gethostname() or not pid.isdecimal():
         return False
-    started = _started(int(pid))
-    return started is None or str(started) != rest.partition(_SEPARATOR)[0]
-
-
-def _started(pid: int) -> float | None:
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None
+    start = process_start(int(pid))
+    return start is None or str(start) != rest.partition(_SEPARATOR)[0]

@@ -5,14 +5,15 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
+from api.db import DATABASE_ERRORS
 from api.domain.job import Queue, Status
 from api.lease import owner_is_dead
 from api.models import Job, StoredAnswer
 from api.models.base import utcnow
 from api.resources import Resources
+from api.scratch import sweep
 from api.services import jobs
 
 log = structlog.get_logger(__name__)
@@ -25,13 +26,13 @@ async def reconcile_forever(resources: Resources) -> None:
     while True:
         try:
             await reconcile(resources)
-        except SQLAlchemyError as exc:
+        except DATABASE_ERRORS as exc:
             log.warning("reconcile_failed", error=str(exc))
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
 async def reconcile(resources: Resources) -> None:
-    """End lost leases, ring for every queue that has pending jobs, forget old answers."""
+    """End lost leases, ring for every queue that has pending jobs, forget old answers, remove dead processes' files."""
     for job in await _expire_lost(resources):
         log.warning("worker_lost", job_id=str(job.id), status=job.status, attempt=job.attempt)
         await resources.progress.publish(job.id, jobs.snapshot_of(job))
@@ -39,6 +40,7 @@ async def reconcile(resources: Resources) -> None:
         await resources.queue.ring(queue)
     async with resources.sessions.begin() as session:
         await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - ANSWERS_KEPT))
+    await asyncio.to_thread(sweep, resources.settings)
 
 
 async def _expire_lost(resources: Resources) -> list[Job]:

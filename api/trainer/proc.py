@@ -1,30 +1,11 @@
-"""Processes as Linux knows them: who is who, who is left, how one ends. Standard library only."""
+"""Groups of processes: who is left, how they end. Standard library only."""
 
 import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
-
-def process_start(pid: int) -> int | None:
-    """When the process began, in clock ticks since boot; None if it is gone or a zombie. With the pid, its identity."""
-    stat = _stat(pid)
-    return None if stat is None or stat[0] in "ZX" else int(stat[19])
-
-
-def boot_id() -> str:
-    """Changes with every boot, when pids and clock ticks start again."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the name: state, parent, group, session, ..."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text[text.rindex(")") + 2 :].split()
+from api.processes import stat_of
 
 
 def reap(pid: int = 0) -> int | None:
@@ -61,13 +42,13 @@ def _pids() -> list[int]:
 
 
 def _children() -> list[int]:
-    return [pid for pid in _pids() if (stat := _stat(pid)) is not None and int(stat[1]) == os.getpid()]
+    return [pid for pid in _pids() if (stat := stat_of(pid)) is not None and int(stat[1]) == os.getpid()]
 
 
 def group_members(group: int, *, session: int) -> list[int]:
     """The processes of a group in a session, zombies not counted."""
-    return [
-        pid
-        for pid in _pids()
-        if (stat := _stat(pid)) is not None and stat[0] not in "ZX" and (int(stat[2]), int(stat[3])) == (group, session)
-    ]
+    return [pid for pid in _pids() if _is_member(stat_of(pid), group, session)]
+
+
+def _is_member(stat: list[str] | None, group: int, session: int) -> bool:
+    return stat is not None and stat[0] not in "ZX" and (int(stat[2]), int(stat[3])) == (group, session)

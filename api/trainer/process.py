@@ -14,8 +14,9 @@ from typing import Any
 from api.domain.engine import InstalledBase, TrainerInstall
 from api.domain.training import FluxTrainingConfig
 from api.errors import ConflictError, EngineError
+from api.processes import boot_id, process_start
 from api.settings import PROJECT_ROOT
-from api.trainer.proc import boot_id, group_members, process_start, signal_group
+from api.trainer.proc import group_members, signal_group
 from api.trainer.simpletuner import data_backends, environment, trainer_config, webhook_config
 from api.trainer.workdir import Workdir, write_json
 

@@ -25,9 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from api.processes import boot_id, process_start
 from api.trainer.journal import Journal, say
 from api.trainer.listener import Listener
-from api.trainer.proc import boot_id, end_descendants, process_start, reap, signal_group
+from api.trainer.proc import end_descendants, reap, signal_group
 from api.trainer.workdir import Workdir, write_json
 
 DISK_PATIENCE_SECONDS = 60.0

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import time
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -156,11 +157,15 @@ async def test_after_the_last_attempt_the_job_has_failed(
     job_id = await submit(resources)
 
     for attempt in (1, 2, 3):
-        await until(lambda attempt=attempt: len(stage.started) == attempt)
+        await until(partial(has_started, stage, attempt))
         await stage.cue(job_id, failing(RetryableError("The engine died.", code="engine_died")))
 
     assert await ended(resources, job_id) == "failed"
     assert (await read(resources.sessions, job_id)).error_code == "engine_died"
+
+
+def has_started(stage: Stage, times: int) -> bool:
+    return len(stage.started) == times
 
 
 # ---- who is stopped ----------------------------------------------------------------------------------------------

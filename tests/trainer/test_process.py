@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from api.errors import ConflictError, EngineError
+from api.processes import process_start
 from api.trainer.events import follow
 from api.trainer.messages import Completed, Ignored, Interrupted, Step
 from api.trainer.outcome import read_exit
-from api.trainer.proc import process_start
 from api.trainer.process import RunnerHandle, find, recall, start
 from api.trainer.workdir import Workdir
 from tests.trainer.conftest import told, until
