@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID
 
@@ -73,14 +73,16 @@ async def stream_progress(
     ):
         return Response(status_code=204)
     return EventSourceResponse(
-        _events(resources, job.id, last_event_id),
+        follow(resources, job.id, last_event_id),
         ping=HEARTBEAT_SECONDS,
         headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(resources: Resources, job_id: UUID, last_event_id: str | None) -> AsyncIterator[ServerSentEvent]:
-    """Listen first, then look at what was before: nothing falls between the two."""
+async def follow(
+    resources: Resources, job_id: UUID, last_event_id: str | None
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """What a client is sent until the job ends. Listens first, then looks at what was before: nothing falls between."""
     async with resources.progress.listen(job_id) as queue:
         missed = None if last_event_id is None else await resources.progress.since(job_id, last_event_id)
         last, ended = "0-0" if missed is None or last_event_id is None else last_event_id, False
