@@ -66,11 +66,7 @@ async def stream_progress(
     """
     async with resources.sessions() as session:
         job = await job_of(session, any_id)
-    if (
-        last_event_id is not None
-        and job.status_enum in TERMINAL
-        and await resources.progress.since(job.id, last_event_id) == []
-    ):
+    if last_event_id == _end_id(job.id):
         return Response(status_code=204)
     return EventSourceResponse(
         follow(resources, job.id, last_event_id),
@@ -87,7 +83,7 @@ async def follow(
         missed = None if last_event_id is None else await resources.progress.since(job_id, last_event_id)
         last, ended = "0-0" if missed is None or last_event_id is None else last_event_id, False
         for event in [await _present(resources, job_id)] if missed is None else missed:
-            yield _message(event)
+            yield _message(job_id, event)
             last, ended = event.id, _ended(event)
         while not ended:
             try:
@@ -99,7 +95,7 @@ async def follow(
             else:
                 if _order(event.id) <= _order(last):
                     continue
-            yield _message(event)
+            yield _message(job_id, event)
             last, ended = event.id, _ended(event)
 
 
@@ -111,8 +107,14 @@ async def _present(resources: Resources, job_id: UUID) -> Event:
     return Event(last, json.dumps(snapshot.to_dict()).encode())
 
 
-def _message(event: Event) -> ServerSentEvent:
-    return ServerSentEvent(event.data.decode(), id=event.id, retry=RETRY_MILLISECONDS)
+def _message(job_id: UUID, event: Event) -> ServerSentEvent:
+    event_id = _end_id(job_id) if _ended(event) else event.id
+    return ServerSentEvent(event.data.decode(), id=event_id, retry=RETRY_MILLISECONDS)
+
+
+def _end_id(job_id: UUID) -> str:
+    """Id of a job's last event: whoever has it knows all, whether Redis does or has lost it."""
+    return f"end-{job_id}"
 
 
 def _ended(event: Event) -> bool:

@@ -215,6 +215,21 @@ async def test_an_end_that_redis_lost_is_told_all_the_same(service: Service, mon
         assert [event.data["status"] async for event in events] == ["completed"]
 
 
+async def test_an_end_that_redis_lost_while_nobody_listened_is_told_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.02)
+    job_id, lease = await _running(service)
+    await _say(service, job_id, 1)
+    last = await service.resources.progress.last_id(job_id)
+    async with service.resources.sessions.begin() as session:
+        await jobs.complete(session, lease)
+    path = f"/api/progress/stream/{job_id}"
+    (event,) = _parse((await service.client.get(path, headers={"Last-Event-ID": last})).text)
+    assert event.data["status"] == "completed"
+    assert (await service.client.get(path, headers={"Last-Event-ID": event.id})).status_code == 204
+
+
 async def test_a_redis_that_forgot_everything_costs_nothing_but_the_replay(service: Service) -> None:
     job_id, lease = await _running(service)
     await _say(service, job_id, 1)
