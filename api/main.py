@@ -7,9 +7,9 @@ from typing import TypedDict
 from fastapi import FastAPI
 
 from api import __version__
-from api.redis_server import redis_url
+from api.redis_address import redis_url
 from api.resources import Resources, open_resources
-from api.routes import assets, datasets, generate, guard, health, jobs, models, problems, progress, training
+from api.routes import assets, datasets, generate, guard, health, jobs, models, openapi, problems, progress, training
 from api.scratch import sweep
 from api.services.datasets import discard_abandoned
 from api.settings import Settings
@@ -36,4 +36,5 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for module in (health, datasets, training, progress, generate, assets, models, jobs):
         app.include_router(module.router)
+    openapi.describe(app)
     return app

@@ -1,5 +1,6 @@
 """The API in this process: the real application and its real servers, and no worker."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+import uvicorn
 from fastapi import FastAPI
 from sqlmodel import SQLModel
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,10 +20,12 @@ from api.errors import MasukaError
 from api.main import create_app
 from api.models import Job
 from api.resources import Resources
+from api.serve import GRACEFUL_SECONDS
 from api.services import jobs, workers
 from api.settings import Settings
 from tests.intake.pictures import encoded, scene
 from tests.trainer.lora_files import Tensors, file_bytes, pair
+from tests.waiting import until
 
 NOBODY = "11111111-2222-4333-8444-555555555555"
 URL = "http://127.0.0.1:8000"
@@ -129,6 +133,24 @@ async def serving(settings: Settings, *, raise_app_exceptions: bool = True) -> A
         transport = httpx.ASGITransport(asgi, raise_app_exceptions=raise_app_exceptions)
         async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
             yield Service(settings, app, asgi, state["resources"], client)
+
+
+@asynccontextmanager
+async def over_http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The application behind a real uvicorn, and a client on a real socket."""
+    config = uvicorn.Config(
+        create_app(settings), port=0, log_level="critical", timeout_graceful_shutdown=GRACEFUL_SECONDS
+    )
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve())
+    await until(lambda: server.started or running.done())
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await running
 
 
 def with_values(settings: Settings, **values: Any) -> Settings:

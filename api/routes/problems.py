@@ -20,6 +20,7 @@ from api.errors import MasukaError, UnavailableError
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+PROBLEM_SCHEMA = "Problem"
 SHOWN_CHARACTERS = 200
 SHOWN_ERRORS = 50
 HTTP_CODES = {400: "bad_request", 404: "route_not_found", 405: "method_not_allowed"}
@@ -203,4 +204,5 @@ def _crashed(request: Request, exc: Exception) -> JSONResponse:
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route that may answer these problems."""
-    return {status: {"model": Problem, "content": {MEDIA_TYPE: {}}} for status in statuses}
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.job import Kind
@@ -18,6 +18,12 @@ from api.settings import Settings
 
 class TrainFluxRequest(FluxTrainingRequest):
     """`POST /api/training/flux`: all but the dataset is optional."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"dataset_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11", "steps": 2000, "rank": 32, "alpha": 16}
+        }
+    )
 
     dataset_id: UUID = Field(strict=False)
     name: Name | None = Field(None, description="Name of the session and of its LoRA; default: the dataset's.")

@@ -11,19 +11,16 @@ from uuid import UUID
 import httpx
 import pytest
 import redis.asyncio
-import uvicorn
 from sse_starlette import ServerSentEvent
 
 from api.domain.progress import Snapshot
 from api.errors import EngineError
-from api.main import create_app
 from api.progress import CLIENT_BUFFER, Event, job_stream
 from api.routes import progress
 from api.serve import GRACEFUL_SECONDS
 from api.services import jobs
-from api.settings import Settings
-from tests.service import NOBODY, Service, assert_problem
-from tests.waiting import until, until_async
+from tests.service import NOBODY, Service, assert_problem, over_http
+from tests.waiting import until_async
 
 
 @dataclass(frozen=True)
@@ -279,21 +276,6 @@ async def test_a_slow_client_loses_old_news_and_never_the_end(service: Service) 
 
 
 @asynccontextmanager
-async def _uvicorn(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The API behind a real uvicorn, and a client on a real socket."""
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), port=0, log_level="critical", timeout_graceful_shutdown=5)
-    )
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started or serving.done())
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        yield client
-    server.should_exit = True
-    await serving
-
-
-@asynccontextmanager
 async def _connected(
     client: httpx.AsyncClient, job_id: UUID, last: str | None = None
 ) -> AsyncIterator[AsyncIterator[str]]:
@@ -317,7 +299,7 @@ async def _next(lines: AsyncIterator[str]) -> Received:
 async def test_a_connection_that_breaks_is_taken_up_where_it_was_even_after_a_restart(service: Service) -> None:
     job_id, lease = await _running(service)
     seen: list[Received] = []
-    async with _uvicorn(service.settings) as client:
+    async with over_http(service.settings) as client:
         async with _connected(client, job_id) as lines:
             await _next(lines)
             for step in (1, 2, 3):
@@ -329,7 +311,7 @@ async def test_a_connection_that_breaks_is_taken_up_where_it_was_even_after_a_re
             await _say(service, job_id, 5)
             seen.append(await _next(lines))
     await _say(service, job_id, 6)
-    async with _uvicorn(service.settings) as client:
+    async with over_http(service.settings) as client:
         async with _connected(client, job_id, seen[-1].id) as lines:
             seen.append(await _next(lines))
             await _say(service, job_id, 7)
@@ -347,7 +329,7 @@ async def test_a_connection_that_breaks_is_taken_up_where_it_was_even_after_a_re
 async def test_a_silent_stream_gives_signs_of_life(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
     job_id, _ = await _running(service)
-    async with _uvicorn(service.settings) as client, _connected(client, job_id) as lines:
+    async with over_http(service.settings) as client, _connected(client, job_id) as lines:
         await _next(lines)
         pings = [line async for line in _until_two_pings(lines)]
     assert all(line.startswith(":") for line in pings)  # a comment: no client takes it for news
@@ -366,7 +348,7 @@ async def _until_two_pings(lines: AsyncIterator[str]) -> AsyncIterator[str]:
 async def test_a_server_that_ends_does_not_wait_for_its_listeners(service: Service) -> None:
     job_id, _ = await _running(service)
     async with httpx.AsyncClient(trust_env=False) as listener:
-        async with _uvicorn(service.settings) as client:
+        async with over_http(service.settings) as client:
             request = listener.build_request("GET", f"{client.base_url}/api/progress/stream/{job_id}")
             response = await listener.send(request, stream=True)
             lines = response.aiter_lines()
