@@ -1,4 +1,4 @@
-"""A child process that is watched: its lines logged, restarted with back-off, and gone with its parent."""
+"""A child process that is kept running: its lines logged, restarted with back-off, and gone with its parent."""
 
 import asyncio
 import contextlib
@@ -11,16 +11,21 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-EX_CONFIG = 78
-"""sysexits.h: the child found its configuration wrong; starting it again would not help."""
+from api.errors import EX_CONFIG, ConfigError
+
 BACK_OFF_SECONDS = (0.2, 1.0, 3.0, 10.0, 30.0)
 STABLE_SECONDS = 60.0
 """A child that lived this long starts its back-off anew."""
 STOP_SECONDS = 45.0
+LAST_WORDS_SECONDS = 1.0
 LOG_BYTES = 10_000_000
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+Tell = Callable[[str, str], None]
+"""(name of the process, line)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,86 +38,109 @@ class ChildSpec:
     """Done before every start."""
 
 
-class Child:
-    """Keeps one process running until told to stop."""
+async def keep(spec: ChildSpec, tell: Tell) -> int:
+    """Run it, and again whenever it ends; its exit code when that says that another start would not help.
 
-    def __init__(self, spec: ChildSpec, tell: Callable[[str, str], None]) -> None:
-        self.spec = spec
-        self.restarts = 0
-        self._tell = tell
-        self._process: Process | None = None
-        self._stopping = False
+    Cancelled, it ends the process first: SIGTERM, patience, SIGKILL for the whole group.
+    Raises ConfigError when there is no such program.
+    """
+    failures = 0
+    while True:
+        if spec.before is not None:
+            await spec.before()
+        began = time.monotonic()
+        code = await _run(spec, tell)
+        if code == EX_CONFIG:
+            return code
+        failures = 1 if time.monotonic() - began > STABLE_SECONDS else failures + 1
+        pause = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS)) - 1]
+        tell(spec.name, f"ended with code {code}; starting it again in {pause:g} s")
+        await asyncio.sleep(pause)
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None and self._process.returncode is None else None
 
-    async def run(self) -> int:
-        """Start it, and again whenever it ends; the exit code when it must not be started again."""
-        failures = 0
-        while True:
-            if self.spec.before is not None:
-                await self.spec.before()
-            began = time.monotonic()
-            code = await self._run_once()
-            if self._stopping or code == EX_CONFIG:
-                return code
-            failures = 0 if time.monotonic() - began > STABLE_SECONDS else failures + 1
-            pause = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
-            self._tell(self.spec.name, f"ended with code {code}; starting it again in {pause:g} s")
-            self.restarts += 1
-            await asyncio.sleep(pause)
+async def _run(spec: ChildSpec, tell: Tell) -> int:
+    process = await _start(spec)
+    pump = asyncio.create_task(_pump(spec, process, tell))
+    try:
+        return await process.wait()
+    finally:
+        await _end(process)
+        await asyncio.wait({pump}, timeout=LAST_WORDS_SECONDS)  # a process it left behind may hold the pipe open
+        pump.cancel()
 
-    async def _run_once(self) -> int:
-        parent = os.getpid()
-        self._process = await asyncio.create_subprocess_exec(
-            *self.spec.command,
-            env=self.spec.env,
+
+async def _start(spec: ChildSpec) -> Process:
+    parent = os.getpid()
+    try:
+        return await asyncio.create_subprocess_exec(
+            *spec.command,
+            env=spec.env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: _end_with(parent),
+            preexec_fn=lambda: end_with(parent),
         )
-        await self._pump(self._process)
-        return await self._process.wait()
-
-    async def _pump(self, process: Process) -> None:
-        """Every line to the log file and to `tell`."""
-        assert process.stdout is not None
-        self.spec.log_path.parent.mkdir(parents=True, exist_ok=True)
-        if self.spec.log_path.exists() and self.spec.log_path.stat().st_size > LOG_BYTES:
-            self.spec.log_path.replace(self.spec.log_path.with_suffix(".log.1"))
-        with self.spec.log_path.open("ab", buffering=0) as log:
-            while True:
-                try:
-                    line = await process.stdout.readline()
-                except ValueError:  # a line longer than the buffer: it was dropped
-                    continue
-                if not line:
-                    return
-                log.write(line)
-                self._tell(self.spec.name, line.decode(errors="replace").rstrip())
-
-    async def stop(self) -> None:
-        """SIGTERM, patience, SIGKILL for the whole group; returns when the process is gone."""
-        self._stopping = True
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+    except OSError as exc:
+        raise ConfigError(
+            f"{spec.command[0]} cannot be started: {exc.strerror}.", code="program_not_started", value=spec.command[0]
+        ) from exc
 
 
-def _end_with(parent: int) -> None:
-    """In the child, before exec: on Linux the kernel sends it SIGTERM when its parent dies, however it dies."""
+def end_with(parent: int) -> None:
+    """In a child, before exec: on Linux the kernel sends it SIGTERM when its parent dies, however it dies.
+
+    To the kernel the parent is the thread that started the child: start it from the main one.
+    """
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died in between
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _end(process: Process) -> None:
+    """Return when the process is gone."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def _pump(spec: ChildSpec, process: Process, tell: Tell) -> None:
+    """Every line to `tell` and to the log file, as long as that can be written."""
+    assert process.stdout is not None
+    with contextlib.ExitStack() as stack:
+        log: BinaryIO | None = None
+        try:
+            log = stack.enter_context(_open_log(spec.log_path))
+        except OSError as exc:
+            tell(spec.name, f"there is no log: {exc}")
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # a line longer than the buffer: it was dropped
+                continue
+            if not line:
+                return
+            tell(spec.name, line.decode(errors="replace").rstrip())
+            try:
+                if log is not None:
+                    log.write(line)
+            except OSError as exc:  # a full disk must not end the service
+                tell(spec.name, f"the log ends here: {exc}")
+                log = None
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """The log, to append to; one that has grown large is put aside first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab", buffering=0)

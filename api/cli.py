@@ -1,37 +1,48 @@
-"""`masuka`: the command line."""
+"""`masuka`: the command line. A command is loaded when it is called, so that none waits for what the others need."""
+
+import importlib
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from api import __version__
-from api.commands import service, setup, work
-from api.commands.console import JsonOption, console, print_json
-from api.commands.demo import demo
+COMMANDS = {
+    "up": "api.commands.service",
+    "worker": "api.commands.service",
+    "serve": "api.commands.service",
+    "demo": "api.commands.demo",
+    "doctor": "api.commands.setup",
+    "install": "api.commands.setup",
+    "train": "api.commands.work",
+    "generate": "api.commands.work",
+    "list": "api.commands.work",
+    "version": "api.commands.version",
+}
+"""Every command and the module with its function, in the order of the help."""
+FUNCTIONS = {"list": "list_"}
+"""Of commands whose name means something else to Python."""
+
+
+class Commands(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
+        if cmd_name not in COMMANDS:
+            return None
+        function = getattr(importlib.import_module(COMMANDS[cmd_name]), FUNCTIONS.get(cmd_name, cmd_name))
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(function)
+        return typer.main.get_command(alone)  # type: ignore[return-value]
+
 
 app = typer.Typer(
-    name="masuka",
-    help="Train LoRAs and make pictures with them, on one GPU.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    name="masuka", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.command()(service.up)
-app.command()(service.worker)
-app.command()(service.serve)
-app.command()(demo)
-app.command()(setup.doctor)
-app.command()(setup.install)
-app.command()(work.train)
-app.command()(work.generate)
-app.command("list")(work.list_)
 
 
-@app.command()
-def version(as_json: JsonOption = False) -> None:
-    """The version of MASUKA."""
-    if as_json:
-        print_json({"version": __version__})
-    else:
-        console.print(f"masuka {__version__}", highlight=False)
+@app.callback()
+def masuka() -> None:
+    """Train LoRAs and make pictures with them, on one GPU."""
 
 
 def main() -> None:

@@ -1,13 +1,12 @@
 """The database: one engine for SQLite and PostgreSQL, and migrations at start."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
 from filelock import FileLock
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +18,9 @@ from api.settings import Settings
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x4D41535543  # "MASUC": PostgreSQL's advisory locks are numbers
 SQLITE_BUSY_SECONDS = 10.0
+POSTGRES_CONNECT_SECONDS = 10.0
+POSTGRES_ANSWER_SECONDS = 60.0
+"""A connection that says nothing for so long is given up: its other end may be gone without a word."""
 
 Sessions = async_sessionmaker[AsyncSession]
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
@@ -35,8 +37,8 @@ def _sqlite_pragmas(connection: Any, _record: Any) -> None:
 def create_engine(settings: Settings) -> AsyncEngine:
     url = settings.sqlalchemy_url
     if not url.startswith("sqlite"):
-        return create_async_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=15)
-    settings.masuka_data_dir.mkdir(parents=True, exist_ok=True)
+        waits = {"timeout": POSTGRES_CONNECT_SECONDS, "command_timeout": POSTGRES_ANSWER_SECONDS}
+        return create_async_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=15, connect_args=waits)
     engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
     event.listen(engine.sync_engine, "connect", _sqlite_pragmas)
     return engine
@@ -52,6 +54,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Sessions]:
 
     Raises ConfigError when the database cannot be reached.
     """
+    settings.make_data_dir()
     engine = create_engine(settings)
     try:
         await migrate(engine, settings)
@@ -61,47 +64,63 @@ async def open_database(settings: Settings) -> AsyncIterator[Sessions]:
 
 
 async def migrate(engine: AsyncEngine, settings: Settings) -> None:
-    """Run the migrations that are missing; processes that start together take turns."""
+    """Run the migrations that are missing; processes that start together take turns. Raises ConfigError."""
     try:
         if engine.dialect.name == "sqlite":
-            lock = FileLock(settings.masuka_data_dir / "migrate.lock")
-            await asyncio.to_thread(lock.acquire)
-            try:
-                async with engine.begin() as connection:
-                    await connection.run_sync(_upgrade)
-            finally:
-                lock.release()
+            async with _file_lock(settings.masuka_data_dir / "migrate.lock"), engine.begin() as connection:
+                await connection.run_sync(_upgrade)
         else:
             async with engine.begin() as connection:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
                 await connection.run_sync(_upgrade)
     except DATABASE_ERRORS as exc:
         raise ConfigError(
-            f"The database does not let us in: {_reason(exc)}",
+            f"The database does not let us in: {_reason(exc)}.",
             code="database_unreachable",
             value=engine.url.render_as_string(hide_password=True),
             hint="Check DATABASE_URL: server, port, user, password and database name.",
         ) from exc
 
 
-def _reason(exc: Exception) -> str:
-    return str(getattr(exc, "orig", exc)).strip().splitlines()[0]
+@asynccontextmanager
+async def _file_lock(path: Path) -> AsyncIterator[None]:
+    lock = FileLock(path, thread_local=False)  # it is taken in another thread than it is given back
+    await asyncio.to_thread(lock.acquire)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def alembic_config(connection: Connection | None = None) -> alembic.config.Config:
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    return config
+def _reason(exc: BaseException) -> str:
+    """The first line of what the driver itself said."""
+    said = getattr(exc, "orig", None) or exc
+    said = said.__cause__ or said
+    return (str(said).strip() or type(said).__name__).splitlines()[0].rstrip(".")
 
 
-def newest_revision() -> str:
-    return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+def revisions() -> list[str]:
+    """Of all schemas that this version knows, oldest first."""
+    return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def _upgrade(connection: Connection) -> None:
-    if inspect(connection).has_table("alembic_version"):
-        current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        if current == newest_revision():
-            return
-    alembic.command.upgrade(alembic_config(connection), "head")
+    current, known = _revision(connection), revisions()
+    if current == known[-1]:
+        return
+    if current is not None and current not in known:
+        raise ConfigError(
+            f"The database has schema {current}, which is newer than this MASUKA (it knows {known[-1]}).",
+            code="database_newer",
+            value=current,
+            hint="Update MASUKA, or use the database that belongs to this version.",
+        )
+    # Alembic takes longer to load than everything else here, and is needed once in the life of a schema.
+    importlib.import_module("api.migrations.run").upgrade(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    """None for a new database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -12,14 +12,15 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from api import redis_server
+from api.bind import base_url, require_free
 from api.db import open_database
 from api.engines import catalogue, gpu, locate
 from api.engines.hub import Hub
 from api.errors import MasukaError
 from api.queue import open_redis
+from api.redis_address import redis_url
 from api.settings import Settings
 from api.storage import open_storage
-from api.supervisor import base_url, require_free
 
 GB = 10**9
 DISK_FLOOR_GB = 5.0
@@ -148,7 +149,7 @@ async def _tried(name: str, check: Callable[[], Awaitable[str]]) -> Check:
 async def _redis(settings: Settings, *, running: bool) -> str:
     if not settings.redis_url and not running:
         return f"embedded, not running: {redis_server.server_binary(settings)}"
-    redis = open_redis(redis_server.redis_url(settings))
+    redis = open_redis(redis_url(settings))
     try:
         version = (await redis.info("server"))["redis_version"]
         return f"{'yours' if settings.redis_url else 'embedded'}, {version}"

@@ -20,6 +20,9 @@ MasukaError                     500 internal_error
 
 from typing import Any, ClassVar
 
+EX_CONFIG = 78
+"""sysexits.h: the exit code of a process whose configuration is wrong; starting it again would not help."""
+
 
 class MasukaError(Exception):
     """Something went wrong inside MASUKA."""

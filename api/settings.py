@@ -95,10 +95,8 @@ class Settings(BaseSettings):
         for name in ("default_flux_learning_rate", "default_flux_alpha"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name.upper()} must be a finite number")
-        if self.database_url and not self.database_url.startswith(
-            ("postgres://", "postgresql://", "postgresql+asyncpg://", "sqlite")
-        ):
-            raise ValueError("DATABASE_URL must start with postgresql:// or sqlite:///")
+        if self.database_url:
+            _require_database_url(self.database_url)
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
         if self.s3_bucket_name and not (self.aws_access_key_id and self.aws_secret_access_key.get_secret_value()):
@@ -134,6 +132,16 @@ class Settings(BaseSettings):
         """A SimpleTuner checkout named by the user, or Colab's usual one."""
         return self.simpletuner_path or (COLAB_SIMPLETUNER if COLAB_SIMPLETUNER.is_dir() else None)
 
+    def make_data_dir(self) -> None:
+        """Raises ConfigError if there can be no folder to write to."""
+        try:
+            self.masuka_data_dir.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.masuka_data_dir, os.W_OK | os.X_OK)
+        except OSError as exc:
+            raise _no_data_dir(self.masuka_data_dir, exc.strerror or str(exc)) from exc
+        if not writable:
+            raise _no_data_dir(self.masuka_data_dir, "it cannot be written to")
+
     def require_safe_bind(self, host: str) -> None:
         """Raise ConfigError if `host` is reachable from outside and no token guards it."""
         if not is_loopback(host) and not self.api_token:
@@ -153,6 +161,38 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _no_data_dir(path: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"The data folder {path} cannot be used: {reason}.",
+        code="data_dir_unusable",
+        value=str(path),
+        hint="Set MASUKA_DATA_DIR to a folder of your own.",
+    )
+
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+POSTGRES_OPTIONS = ("host", "port", "sslmode", "ssl", "channel_binding")
+"""What may follow the `?`: what asyncpg knows, by libpq's names. It binds no channels, and does not need to be told."""
+
+
+def _require_database_url(url: str) -> None:
+    """Raise ValueError for a URL that no driver would understand. The URL itself holds a password: it is not shown."""
+    if url.startswith(("sqlite:///", "sqlite+aiosqlite:///")):
+        return
+    if not url.startswith(("postgres://", "postgresql://", "postgresql+asyncpg://")):
+        raise ValueError("DATABASE_URL must start with postgresql:// or sqlite:///")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # parsed only when asked for
+    except ValueError as exc:
+        raise ValueError(f"DATABASE_URL is no URL: {exc}") from None
+    for key, value in parse_qsl(parts.query):
+        if key not in POSTGRES_OPTIONS:
+            raise ValueError(f"DATABASE_URL: the option {key} is not understood; remove it")
+        if key in ("sslmode", "ssl") and value not in SSL_MODES:
+            raise ValueError(f"DATABASE_URL: {key} must be one of {', '.join(SSL_MODES)}, not {value}")
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -4,124 +4,171 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
-import httpx
 from filelock import FileLock, Timeout
 
 from api import redis_server
-from api.child import Child, ChildSpec
+from api.bind import base_url, free_port, reachable, require_free
+from api.child import ChildSpec, Tell, keep
 from api.errors import ConfigError
-from api.settings import Settings, is_loopback
+from api.redis_address import socket_path
+from api.scratch import scratch_root
+from api.settings import Settings
 
-READY_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 REDIS_SECONDS = 30.0
-
-Tell = Callable[[str, str], None]
-"""(name of the process, line)"""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MODULES = {"api": "api.serve", "worker-cpu": "api.worker_cpu", "worker-gpu": "api.worker_gpu"}
 
 
 async def up(settings: Settings, host: str, port: int, tell: Tell) -> int:
-    """Run everything until SIGINT or SIGTERM; the exit code.
+    """Run everything until SIGINT, SIGTERM or SIGHUP; the exit code.
 
     Raises ConfigError for an unsafe bind, a port in use, or a data folder that another `masuka up` uses.
     """
     settings.require_safe_bind(host)
-    port = port or free_port(host)
-    require_free(host, port)
-    settings.masuka_data_dir.mkdir(parents=True, exist_ok=True)
+    settings.make_data_dir()
     with only_one(settings):
-        env = {**os.environ, "MASUKA_HOST": host, "MASUKA_PORT": str(port), "PYTHONUNBUFFERED": "1"}
-        env |= {"TMPDIR": str(_temporary(settings))}  # uploads may be larger than a /tmp in memory
-        return await _run(settings, env, host, port, tell)
+        require_free(host, port)
+        port = port or free_port(host)
+        stopped = asyncio.Event()
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        return await _first(_everything(settings, host, port, _told_once(tell)), _ended_well(stopped))
 
 
-async def _run(settings: Settings, env: dict[str, str], host: str, port: int, tell: Tell) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    redis, rest = (
-        [Child(spec, tell) for spec in _redis(settings)],
-        [Child(spec, tell) for spec in _services(settings, env)],
-    )
-    running: dict[asyncio.Task[int], Child] = {}
-    stopping = asyncio.create_task(stop.wait())
-    watching: asyncio.Task[None] | None = None
-    try:
-        for child in redis:
-            running[asyncio.create_task(child.run())] = child
-            await _redis_answers(settings)
-        for child in rest:
-            running[asyncio.create_task(child.run())] = child
-        watching = asyncio.create_task(_tell_when_ready(settings, host, port, tell))
-        done, _ = await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
-        ended = [task for task in running if task in done]
-        return 0 if stop.is_set() else max(running_task.result() for running_task in ended)
-    finally:
-        stopping.cancel()
-        if watching is not None:
-            watching.cancel()
-        await asyncio.gather(*(child.stop() for child in rest))
-        await asyncio.gather(*(child.stop() for child in redis))
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+async def _ended_well(stopped: asyncio.Event) -> int:
+    await stopped.wait()
+    return 0
 
 
-def _services(settings: Settings, env: dict[str, str]) -> list[ChildSpec]:
-    logs = settings.masuka_data_dir / "logs"
-    modules = {"api": ("api.serve",), "worker-cpu": ("api.worker", "cpu"), "worker-gpu": ("api.worker", "gpu")}
-    return [
-        ChildSpec(name, (sys.executable, "-m", *module), env, logs / f"{name}.log") for name, module in modules.items()
-    ]
+async def _everything(settings: Settings, host: str, port: int, tell: Tell) -> int:
+    """Keep all of it running; the exit code of the first child that must not be started again.
 
-
-def _redis(settings: Settings) -> list[ChildSpec]:
-    """The embedded server, unless the user has one."""
+    Cancelled, it ends the services first, and Redis when they are gone.
+    """
     if settings.redis_url:
-        return []
+        return await _services(settings, host, port, tell)
+    redis = asyncio.create_task(keep(_redis(settings), tell))
+    try:
+        return await _first(_services_with_redis(settings, host, port, tell), _result(redis))
+    finally:
+        redis.cancel()
+        await asyncio.gather(redis, return_exceptions=True)
 
+
+async def _services_with_redis(settings: Settings, host: str, port: int, tell: Tell) -> int:
+    await _redis_answers(settings)
+    return await _services(settings, host, port, tell)
+
+
+async def _services(settings: Settings, host: str, port: int, tell: Tell) -> int:
+    # Uploads may be larger than a /tmp in memory: temporary files belong on the data disk.
+    scratch_root(settings).mkdir(exist_ok=True)
+    mine = {
+        "MASUKA_HOST": host,
+        "MASUKA_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(scratch_root(settings)),
+    }
+    logs = settings.masuka_data_dir / "logs"
+    specs = [
+        ChildSpec(name, (sys.executable, "-m", module), {**os.environ, **mine}, logs / f"{name}.log")
+        for name, module in MODULES.items()
+    ]
+    telling = asyncio.create_task(_tell_when_ready(settings, host, port, tell))
+    try:
+        return await _first(*(keep(spec, tell) for spec in specs))
+    finally:
+        telling.cancel()
+
+
+def _redis(settings: Settings) -> ChildSpec:
     async def before() -> None:
-        redis_server.prepare(settings)
+        await asyncio.to_thread(redis_server.prepare, settings)
 
     command = tuple(redis_server.command(settings))
-    return [ChildSpec("redis", command, {"PATH": os.defpath}, settings.masuka_data_dir / "logs" / "redis.log", before)]
+    return ChildSpec("redis", command, {"PATH": os.defpath}, settings.masuka_data_dir / "logs" / "redis.log", before)
 
 
 async def _redis_answers(settings: Settings) -> None:
     deadline = time.monotonic() + REDIS_SECONDS
-    while not await asyncio.to_thread(redis_server.answers, redis_server.socket_path(settings)):
+    while not await asyncio.to_thread(redis_server.answers, socket_path(settings)):
         if time.monotonic() > deadline:
             raise ConfigError(
                 "The embedded Redis does not start.",
                 code="redis_not_started",
                 hint=f"Its log is {settings.masuka_data_dir / 'logs' / 'redis.log'}; or set REDIS_URL.",
             )
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+# ---- work that ends together -------------------------------------------------------------------------------------
+
+
+async def _first(*works: Coroutine[Any, Any, int]) -> int:
+    """What the first of them answers or raises, once the others have been cancelled and are done."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return max(task.result() for task in done)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _result(task: asyncio.Task[int]) -> int:
+    """What the task answers; a cancellation of the waiting does not reach it."""
+    return await asyncio.shield(task)
+
+
+# ---- what is told ------------------------------------------------------------------------------------------------
+
+
+def _told_once(tell: Tell) -> Tell:
+    """Every service finds the same wrong setting; people need to read it once."""
+    told: set[str] = set()
+
+    def tell_news(name: str, line: str) -> None:
+        if line.startswith("masuka: "):
+            if line in told:
+                return
+            told.add(line)
+        tell(name, line)
+
+    return tell_news
 
 
 async def _tell_when_ready(settings: Settings, host: str, port: int, tell: Tell) -> None:
-    began = time.monotonic()
-    url = base_url(host, port)
-    headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
-    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if (await client.get("/ready")).status_code == httpx.codes.OK:
-                    tell(
-                        "masuka",
-                        f"ready at {url} after {time.monotonic() - began:.1f} s; its API is described at {url}/docs",
-                    )
-                    return
-            await asyncio.sleep(READY_POLL_SECONDS)
+    began, url = time.monotonic(), base_url(host, port)
+    while True:
+        if await _is_ready(settings, host, port):
+            tell("masuka", f"ready at {url} after {time.monotonic() - began:.1f} s; its API is described at {url}/docs")
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
-# ---- the machine -------------------------------------------------------------------------------------------------
+async def _is_ready(settings: Settings, host: str, port: int) -> bool:
+    """Ask `/ready`, without an HTTP client, which takes longer to load than the question to answer."""
+    token = f"Authorization: Bearer {settings.api_token}\r\n" if settings.api_token else ""
+    question = f"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n"
+    try:
+        reader, writer = await asyncio.open_connection(reachable(host), port)
+        try:
+            writer.write(question.encode())
+            return b" 200 " in await reader.readline()
+        finally:
+            writer.close()
+    except OSError:
+        return False
+
+
+# ---- the data folder ---------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -141,41 +188,3 @@ def only_one(settings: Settings) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _temporary(settings: Settings) -> Path:
-    path = settings.masuka_data_dir / "tmp"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def base_url(host: str, port: int) -> str:
-    """Where a client on this machine reaches a service bound to `host`."""
-    near = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def free_port(host: str) -> int:
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def require_free(host: str, port: int) -> None:
-    """Raises ConfigError `port_in_use`, or `host_invalid` for an address that this machine does not have."""
-    with socket.socket(_family(host)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            code = "port_in_use" if is_loopback(host) or "in use" in str(exc) else "host_invalid"
-            raise ConfigError(
-                f"Cannot listen on {host}:{port}: {exc.strerror}.",
-                code=code,
-                value=f"{host}:{port}",
-                hint="Choose another port with --port or MASUKA_PORT.",
-            ) from exc

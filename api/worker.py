@@ -6,35 +6,47 @@ import json
 import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
-from api.child import EX_CONFIG
 from api.domain.job import Kind, Queue
 from api.errors import ConfigError
-from api.logs import configure_logs
-from api.queue import TICKET, deserialize, queue_key, serialize, wake_channel
-from api.redis_server import redis_url
+from api.logs import configure_logs, report
+from api.queue import ANSWER_SECONDS, TICKET, deserialize, queue_key, serialize, wake_channel
+from api.redis_address import redis_url
 from api.resources import Resources, open_resources
 from api.services.workers import PULSE_LIFE_SECONDS, PULSE_SECONDS, pulse_key
 from api.settings import Settings, load_settings
 from api.tasks.dispatch import Dispatcher, Runner
-from api.tasks.generate import generate
-from api.tasks.gpu import GpuKit, open_gpu
-from api.tasks.reconcile import reconcile_forever
-from api.tasks.train import train
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.5
 """How late a ticket is noticed when the wake-up call is lost."""
+RECONNECT_SECONDS = 1.0
 TICKET_TIMEOUT_SECONDS = 30
+
+Duty = Coroutine[Any, Any, None]
+"""Runs until it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What one kind of worker has besides what all have."""
+
+    runners: Mapping[Kind, Runner] = field(default_factory=dict)
+    duties: tuple[Duty, ...] = ()
+    state: Callable[[], dict[str, Any]] = dict
+    """Said with every pulse."""
+
+
+Equip = Callable[[Resources], AbstractAsyncContextManager[Equipment]]
 
 
 class BellWorker(Worker):
@@ -80,7 +92,7 @@ async def answer_bells(resources: Resources, dispatcher: Dispatcher) -> None:
                 group.create_task(worker.async_run())
         except* (RedisError, OSError) as errors:
             log.warning("bell_interrupted", error=str(errors.exceptions[0]))
-            await asyncio.sleep(1)
+            await asyncio.sleep(RECONNECT_SECONDS)
 
 
 async def _hear_wake_ups(resources: Resources, queue: Queue, wake: asyncio.Event) -> None:
@@ -95,63 +107,46 @@ async def pulse(resources: Resources, queue: Queue, state: Callable[[], dict[str
     who = {"host": socket.gethostname(), "pid": os.getpid()}
     while True:
         try:
-            await resources.redis.set(pulse_key(queue), json.dumps({**who, **state()}), ex=PULSE_LIFE_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await resources.redis.set(pulse_key(queue), json.dumps({**who, **state()}), ex=PULSE_LIFE_SECONDS)
         except (RedisError, OSError) as exc:
             log.warning("pulse_failed", error=str(exc))
         await asyncio.sleep(PULSE_SECONDS)
 
 
-@contextlib.asynccontextmanager
-async def _kit(resources: Resources, queue: Queue) -> AsyncIterator[GpuKit | None]:
-    if queue is Queue.GPU:
-        async with open_gpu(resources) as kit:
-            yield kit
-    else:
-        yield None
-
-
-def runners(kit: GpuKit) -> dict[Kind, Runner]:
-    return {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
-
-
-async def work(settings: Settings, queue: Queue) -> None:
-    """Run a worker of `queue` until SIGTERM or SIGINT."""
+async def work(settings: Settings, queue: Queue, equip: Equip) -> None:
+    """Run a worker of `queue` until SIGTERM or SIGINT. Raises ConfigError."""
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    async with open_resources(settings, redis_url(settings)) as resources, _kit(resources, queue) as kit:
-        dispatcher = Dispatcher(resources, queue, runners(kit) if kit else {})
-        duties: list[Coroutine[Any, Any, None]] = [
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with open_resources(settings, redis_url(settings)) as resources, equip(resources) as equipment:
+        dispatcher = Dispatcher(resources, queue, equipment.runners)
+        duties: tuple[Duty, ...] = (
             dispatcher.heartbeat(),
             dispatcher.look_for_work(),
             dispatcher.hear_cancels(),
             answer_bells(resources, dispatcher),
-            pulse(resources, queue, kit.state if kit else dict),
-        ]
-        if queue is Queue.CPU:
-            duties.append(reconcile_forever(resources))
+            pulse(resources, queue, equipment.state),
+            *equipment.duties,
+        )
         log.info("worker_started", queue=queue.value)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(duty) for duty in duties]
-            await stopped.wait()
-            await dispatcher.close()
+            try:
+                await stopped.wait()
+            finally:  # also when a duty failed: every attempt is stopped in good order
+                await dispatcher.close()
             for task in tasks:
                 task.cancel()
         log.info("worker_stopped", queue=queue.value)
 
 
-def main() -> int:
-    """`python -m api.worker gpu|cpu`; a wrong configuration is one line and exit code 78."""
+def run(queue: Queue, equip: Equip) -> int:
+    """A worker's whole life; its exit code."""
     try:
         settings = load_settings()
         configure_logs(settings.masuka_log_level)
-        asyncio.run(work(settings, Queue(sys.argv[1])))
+        asyncio.run(work(settings, queue, equip))
     except ConfigError as exc:
-        print(f"masuka: {exc}", file=sys.stderr)  # noqa: T201 - a command's one line of output
-        return EX_CONFIG
+        return report(exc)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

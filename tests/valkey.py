@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from api import redis_server
+from api.redis_address import redis_url, socket_path
 from api.settings import Settings
 from tests.waiting import until
 
@@ -15,14 +16,14 @@ from tests.waiting import until
 class EmbeddedValkey:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.url = redis_server.redis_url(settings)
+        self.url = redis_url(settings)
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Start it and wait until it answers."""
         redis_server.prepare(self.settings)
         self._process = await asyncio.create_subprocess_exec(*redis_server.command(self.settings))
-        await until(lambda: redis_server.answers(redis_server.socket_path(self.settings)))
+        await until(lambda: redis_server.answers(socket_path(self.settings)))
 
     async def kill(self) -> None:
         """Without a chance to save anything."""

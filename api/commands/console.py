@@ -11,13 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from api.bind import base_url
 from api.client import Api
-from api.errors import ConfigError, MasukaError
+from api.errors import EX_CONFIG, ConfigError, MasukaError
 from api.settings import Settings, load_settings
-from api.supervisor import base_url
 
 EXIT_FAILED = 1
-EXIT_CONFIG = 78
 
 console = Console()
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -38,7 +37,7 @@ def reporting(as_json: bool = False) -> Iterator[None]:
             Console(stderr=True).print(f"[bold red]masuka:[/] {exc.detail}", soft_wrap=True, highlight=False)
             if exc.hint:
                 Console(stderr=True).print(f"  {exc.hint}", soft_wrap=True, highlight=False, markup=False)
-        raise typer.Exit(EXIT_CONFIG if isinstance(exc, ConfigError) else EXIT_FAILED) from exc
+        raise typer.Exit(EX_CONFIG if isinstance(exc, ConfigError) else EXIT_FAILED) from exc
 
 
 def open_api(settings: Settings, url: str | None) -> Api:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
+from api.bind import base_url, free_port
 from api.client import Api
 from api.commands.console import console, follow_with_bar, reporting
 from api.commands.setup import install_all
@@ -23,7 +24,6 @@ from api.errors import MasukaError
 from api.selftest.dataset import TrainingRecipe, make_dataset
 from api.selftest.sheet import pixel_difference
 from api.settings import Settings, load_settings
-from api.supervisor import base_url, free_port
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 60

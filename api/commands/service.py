@@ -1,6 +1,7 @@
 """`masuka up`, `worker` and `serve`: the service, all of it or one part."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from typing import Annotated
@@ -8,8 +9,10 @@ from typing import Annotated
 import typer
 
 from api import redis_server, supervisor
-from api.commands.console import EXIT_CONFIG, reporting
+from api.commands.console import reporting
 from api.domain.job import Queue
+from api.errors import EX_CONFIG
+from api.redis_address import socket_path
 from api.settings import load_settings
 
 
@@ -28,12 +31,13 @@ def up(
 
 
 def _tell(name: str, line: str) -> None:
-    sys.stderr.write(f"{name:>10} | {line}\n")
+    with contextlib.suppress(OSError):  # whoever watched is gone; the service goes on, and so do its log files
+        sys.stderr.write(f"{name:>10} | {line}\n")
 
 
 def worker(queue: Annotated[Queue, typer.Argument(help="gpu or cpu.")]) -> None:
     """Run one worker, as for production: DATABASE_URL and REDIS_URL say where the work is."""
-    _become("api.worker", queue.value)
+    _become(f"api.worker_{queue}")
 
 
 def serve() -> None:
@@ -41,11 +45,11 @@ def serve() -> None:
     _become("api.serve")
 
 
-def _become(*module: str) -> None:
+def _become(module: str) -> None:
     """Replace this process, so that signals and exit codes are the part's own."""
     with reporting():
         settings = load_settings()
-        if not settings.redis_url and not redis_server.answers(redis_server.socket_path(settings)):
+        if not settings.redis_url and not redis_server.answers(socket_path(settings)):
             sys.stderr.write("masuka: there is no Redis: set REDIS_URL, or run `masuka up`, which brings one.\n")
-            raise typer.Exit(EXIT_CONFIG)
-    os.execv(sys.executable, [sys.executable, "-m", *module])
+            raise typer.Exit(EX_CONFIG)
+    os.execv(sys.executable, [sys.executable, "-m", module])

@@ -1,5 +1,6 @@
 """What a GPU worker has besides the common resources: its ComfyUI child, the templates and the LoRA cache."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,8 @@ from api.settings import PROJECT_ROOT
 from api.tasks.lora_cache import LoraCache
 
 WORKFLOWS = PROJECT_ROOT / "comfy_workflows"
+LEFTOVER_SECONDS = 30.0
+"""How long a worker whose supervisor was killed may take to end before the next one gives up waiting for it."""
 
 
 class GpuKit:
@@ -94,9 +97,9 @@ def load_templates() -> dict[str, WorkflowTemplate]:
 @asynccontextmanager
 async def open_gpu(resources: Resources) -> AsyncIterator[GpuKit]:
     """The kit, for the one GPU worker of this data folder. Raises ConfigError when there is another."""
-    lock = FileLock(resources.settings.masuka_data_dir / "worker-gpu.lock")
+    lock = FileLock(resources.settings.masuka_data_dir / "worker-gpu.lock", thread_local=False)
     try:
-        lock.acquire(timeout=5)
+        await asyncio.to_thread(lock.acquire, timeout=LEFTOVER_SECONDS)
     except Timeout as exc:
         raise ConfigError(
             "Another GPU worker uses this data folder.",

@@ -12,9 +12,9 @@ from typing import Any
 
 from PIL import Image
 
+from api.bind import base_url, free_port
 from api.client import Api
 from api.settings import PROJECT_ROOT, Settings
-from api.supervisor import base_url, free_port
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 60

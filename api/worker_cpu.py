@@ -1,0 +1,19 @@
+"""`python -m api.worker_cpu`: makes true what crashes left untrue."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from api.domain.job import Queue
+from api.resources import Resources
+from api.tasks.reconcile import reconcile_forever
+from api.worker import Equipment, run
+
+
+@asynccontextmanager
+async def equip(resources: Resources) -> AsyncIterator[Equipment]:
+    yield Equipment(duties=(reconcile_forever(resources),))
+
+
+if __name__ == "__main__":
+    sys.exit(run(Queue.CPU, equip))
