@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import Awaitable, Callable
+from asyncio.subprocess import STDOUT, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -59,24 +59,43 @@ async def keep(spec: ChildSpec, tell: Tell) -> int:
 
 
 async def _run(spec: ChildSpec, tell: Tell) -> int:
-    process = await _start(spec)
-    pump = asyncio.create_task(_pump(spec, process, tell))
+    async with _pipe() as (lines, end):
+        process = await _start(spec, end)
+        pump = asyncio.create_task(_pump(spec, lines, tell))
+        try:
+            return await process.wait()
+        finally:
+            await _end(process)
+            await asyncio.wait({pump}, timeout=LAST_WORDS_SECONDS)  # a process it left behind may hold the pipe open
+            pump.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """What is written to the second, a file descriptor that the caller must close, is read from the first.
+
+    A pipe of asyncio's own subprocesses cannot be closed before all who write to it are gone.
+    """
+    lines = asyncio.StreamReader()
+    read_end, write_end = os.pipe()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(read_end, "rb", 0)
+    )
     try:
-        return await process.wait()
+        yield lines, write_end
     finally:
-        await _end(process)
-        await asyncio.wait({pump}, timeout=LAST_WORDS_SECONDS)  # a process it left behind may hold the pipe open
-        pump.cancel()
+        transport.close()
 
 
-async def _start(spec: ChildSpec) -> Process:
+async def _start(spec: ChildSpec, output: int) -> Process:
+    """Takes over `output`. Raises ConfigError."""
     parent = os.getpid()
     try:
         return await asyncio.create_subprocess_exec(
             *spec.command,
             env=spec.env,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
+            stdout=output,
             stderr=STDOUT,
             start_new_session=True,
             preexec_fn=lambda: end_with(parent),
@@ -85,6 +104,8 @@ async def _start(spec: ChildSpec) -> Process:
         raise ConfigError(
             f"{spec.command[0]} cannot be started: {exc.strerror}.", code="program_not_started", value=spec.command[0]
         ) from exc
+    finally:
+        os.close(output)  # the child has its own
 
 
 def end_with(parent: int) -> None:
@@ -113,9 +134,8 @@ async def _end(process: Process) -> None:
     await process.wait()
 
 
-async def _pump(spec: ChildSpec, process: Process, tell: Tell) -> None:
+async def _pump(spec: ChildSpec, lines: asyncio.StreamReader, tell: Tell) -> None:
     """Every line to `tell` and to the log file, as long as that can be written."""
-    assert process.stdout is not None
     with contextlib.ExitStack() as stack:
         log: BinaryIO | None = None
         try:
@@ -124,7 +144,7 @@ async def _pump(spec: ChildSpec, process: Process, tell: Tell) -> None:
             tell(spec.name, f"there is no log: {exc}")
         while True:
             try:
-                line = await process.stdout.readline()
+                line = await lines.readline()
             except ValueError:  # a line longer than the buffer: it was dropped
                 continue
             if not line:
