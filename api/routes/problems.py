@@ -3,6 +3,7 @@
 import reprlib
 from collections.abc import Sequence
 from http import HTTPStatus
+from socket import gaierror
 from typing import Any
 
 import structlog
@@ -176,16 +177,17 @@ def install(app: FastAPI) -> None:
         found.headers.update(exc.headers or {})
         return found
 
+    # The drivers let connections that are refused or silent through as they are; nothing else here raises those.
+    @app.exception_handler(ConnectionError)
+    @app.exception_handler(TimeoutError)
+    @app.exception_handler(gaierror)
     @app.exception_handler(SQLAlchemyError)
-    async def _database(request: Request, exc: SQLAlchemyError) -> JSONResponse:
-        if not _database_is_away(exc):
+    async def _database(request: Request, exc: Exception) -> JSONResponse:
+        if isinstance(exc, SQLAlchemyError) and not _database_is_away(exc):
             return _crashed(request, exc)
         log.error("database_failed", path=request.url.path, error=str(exc))
-        return answer(
-            problem(
-                UnavailableError("The database does not answer.", code="database_unavailable", hint="Try again soon.")
-            )
-        )
+        away = UnavailableError("The database does not answer.", code="database_unavailable", hint="Try again soon.")
+        return answer(problem(away))
 
     @app.exception_handler(Exception)
     async def _unknown(request: Request, exc: Exception) -> JSONResponse:

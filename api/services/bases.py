@@ -1,6 +1,6 @@
 """Which base model a request means."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from api.engines import catalogue
 from api.errors import InputError, UnavailableError
@@ -10,14 +10,13 @@ from api.settings import Settings
 PREFERRED = "flux-dev"
 
 
-def choose(settings: Settings, installed: Collection[str], *, named: str | None, loras: Collection[Model] = ()) -> str:
+def choose(settings: Settings, installed: Collection[str], *, named: str | None, loras: Sequence[Model] = ()) -> str:
     """The LoRAs' own base model, else the one named, else MASUKA_BASE_MODEL, else flux-dev when it is installed.
 
     flux-tiny is a self-test: it is never chosen unless it was named or set. Raises InputError for an unknown name or
     for a LoRA of another base model, UnavailableError `base_model_not_installed`.
     """
-    own = {model.base_model for model in loras}
-    wanted = named or (next(iter(own)) if own else settings.masuka_base_model or PREFERRED)
+    wanted = named or (loras[0].base_model if loras else settings.masuka_base_model or PREFERRED)
     catalogue.get(wanted)
     for model in loras:
         if model.base_model != wanted:

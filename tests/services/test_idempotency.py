@@ -44,7 +44,7 @@ async def _answer(sessions: Sessions, print_: str = PRINT) -> dict[str, int]:
     return found.body
 
 
-def _dead_owner() -> str:
+def dead_owner() -> str:
     """As `new_owner` names it, of a process that has ended."""
     program = "from api.lease import new_owner; print(new_owner())"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -91,7 +91,7 @@ async def test_one_that_does_not_end_in_time_is_said_to_be_busy(sessions: Sessio
 
 async def test_a_request_whose_process_died_is_taken_over_at_once(sessions: Sessions) -> None:
     first = await _hold(sessions)
-    await _set(sessions, owner=_dead_owner())
+    await _set(sessions, owner=dead_owner())
     second = await _hold(sessions)
     assert second.owner != first.owner
 
