@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,15 +103,26 @@ async def _hear_wake_ups(resources: Resources, queue: Queue, wake: asyncio.Event
 
 
 async def pulse(resources: Resources, queue: Queue, state: Callable[[], dict[str, Any]]) -> None:
-    """Keep saying that this worker lives, and how it is."""
+    """Keep saying that this worker lives, and how it is; at the end, that it does no more."""
     who = {"host": socket.gethostname(), "pid": os.getpid()}
-    while True:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+    try:
+        while True:
+            async with _best_effort("pulse_failed"):
                 await resources.redis.set(pulse_key(queue), json.dumps({**who, **state()}), ex=PULSE_LIFE_SECONDS)
-        except (RedisError, OSError) as exc:
-            log.warning("pulse_failed", error=str(exc))
-        await asyncio.sleep(PULSE_SECONDS)
+            await asyncio.sleep(PULSE_SECONDS)
+    finally:
+        async with _best_effort("pulse_not_ended"):
+            await resources.redis.delete(pulse_key(queue))
+
+
+@contextlib.asynccontextmanager
+async def _best_effort(failure: str) -> AsyncIterator[None]:
+    """What Redis does not hear in time is logged as `failure`, and no more."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except (RedisError, OSError) as exc:
+        log.warning(failure, error=str(exc))
 
 
 async def work(settings: Settings, queue: Queue, equip: Equip) -> None:
