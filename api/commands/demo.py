@@ -18,6 +18,7 @@ from PIL import Image
 from api.bind import base_url, free_port
 from api.client import Api
 from api.commands.console import console, follow_with_bar, reporting
+from api.commands.demo_sheet import learnt_sheet
 from api.commands.setup import install_all
 from api.commands.work import model_of
 from api.errors import MasukaError
@@ -63,6 +64,8 @@ class Result:
     without: Path
     with_lora: Path
     lora: Path
+    sheet: Path | None
+    """Only for the drawn pictures, whose prompts are known."""
 
     @property
     def difference(self) -> float:
@@ -149,7 +152,13 @@ def _main_job(client: Api, folder: Path, wishes: Wishes, timings: Timings) -> Re
     with timings.stage("picture with LoRA"):
         with_lora = _draw(client, folder / "with-lora.png", {**wishes.drawing(), "model_id": model["id"]})
     lora = client.download(f"/api/models/{model['id']}/file", folder / model["file_name"])
-    return Result(without, with_lora, lora)
+    sheet = None
+    if wishes.tiny and wishes.images is None:
+        with timings.stage("contact sheet"):
+            sheet = learnt_sheet(
+                client, model["id"], wishes.drawing(), folder / "pictures", folder / "contact-sheet.png"
+            )
+    return Result(without, with_lora, lora, sheet)
 
 
 def _draw(client: Api, destination: Path, body: dict[str, Any]) -> Path:
@@ -186,6 +195,7 @@ def _show(result: Result, timings: Timings, service: Service | None) -> None:
         "without LoRA": result.without,
         "with LoRA": result.with_lora,
         "LoRA": result.lora,
+        **({"contact sheet": result.sheet} if result.sheet else {}),
         "pixel difference": f"{result.difference:.1f} of 255",
         **{f"time: {name}": f"{seconds:.1f} s" for name, seconds in timings.seconds.items()},
         "time in all": f"{sum(timings.seconds.values()):.1f} s",

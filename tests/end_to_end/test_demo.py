@@ -31,7 +31,7 @@ def test_the_demo_trains_draws_twice_and_prints_where_everything_is(tmp_path: Pa
     done = run_demo(tmp_path / "data", engines_dir, "--steps", "20")
     assert done.returncode == 0, done.stdout + done.stderr
     printed = dict(re.findall(r"^ *((?:time: )?[a-zA-Z ]+): (.*)$", done.stdout, re.MULTILINE))
-    for name in ("without LoRA", "with LoRA", "LoRA"):
+    for name in ("without LoRA", "with LoRA", "LoRA", "contact sheet"):
         assert Path(printed[name]).is_absolute()
         assert Path(printed[name]).stat().st_size > 0
     assert float(printed["pixel difference"].split()[0]) > 0
