@@ -1,13 +1,12 @@
 """The database: one engine for SQLite and PostgreSQL, and migrations at start."""
 
-import asyncio
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import AsyncFileLock
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -67,7 +66,7 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
     """Run the migrations that are missing; processes that start together take turns. Raises ConfigError."""
     try:
         if engine.dialect.name == "sqlite":
-            async with _file_lock(settings.masuka_data_dir / "migrate.lock"), engine.begin() as connection:
+            async with AsyncFileLock(settings.masuka_data_dir / "migrate.lock"), engine.begin() as connection:
                 await connection.run_sync(_upgrade)
         else:
             async with engine.begin() as connection:
@@ -80,16 +79,6 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
             value=engine.url.render_as_string(hide_password=True),
             hint="Check DATABASE_URL: server, port, user, password and database name.",
         ) from exc
-
-
-@asynccontextmanager
-async def _file_lock(path: Path) -> AsyncIterator[None]:
-    lock = FileLock(path, thread_local=False)  # it is taken in another thread than it is given back
-    await asyncio.to_thread(lock.acquire)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _reason(exc: BaseException) -> str:
