@@ -6,7 +6,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     """One value per environment variable; the field is the variable's name in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True, frozen=True
+        env_file=PROJECT_ROOT / ".env", extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
     database_url: str = Field("", description="PostgreSQL URL; empty: SQLite in the data folder.")
@@ -203,7 +203,7 @@ def sqlalchemy_url(url: str) -> str:
     query = [
         ("ssl" if key == "sslmode" else key, value) for key, value in parse_qsl(parts.query) if key != "channel_binding"
     ]
-    return urlunsplit(("postgresql+asyncpg", parts.netloc, parts.path, urlencode(query), ""))
+    return f"postgresql+asyncpg://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
 
 
 def load_settings(**overrides: Any) -> Settings:
