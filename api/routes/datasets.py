@@ -123,7 +123,11 @@ UPLOAD_BODY = {
 
 
 @router.post(
-    "/", status_code=201, response_model=DatasetCreated, responses=responses(400, 413, 422), openapi_extra=UPLOAD_BODY
+    "/",
+    status_code=201,
+    response_model=DatasetCreated,
+    responses=responses(400, 409, 413, 422),
+    openapi_extra=UPLOAD_BODY,
 )
 async def create_dataset(
     request: Request, resources: ResourcesDep, settings: SettingsDep, session: SessionDep, once: OnceDep

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.db import Sessions
-from api.errors import ConflictError, InputError
+from api.errors import ConflictError
 from api.lease import new_owner, owner_is_dead
 from api.models import StoredAnswer
 from api.models.base import utcnow
@@ -53,7 +53,7 @@ async def begin(
 ) -> StoredAnswer | Hold:
     """The stored answer of an earlier request, or the right to do the work.
 
-    Waits while another request with this key is being carried out. Raises InputError `idempotency_key_reused`
+    Waits while another request with this key is being carried out. Raises ConflictError `idempotency_key_reused`
     when the key came with another request, ConflictError `idempotency_key_busy` when the other does not end.
     """
     hold = Hold(key, new_owner())
@@ -64,7 +64,7 @@ async def begin(
             if stored is None or await _drop_if_over(session, stored):
                 continue
         if stored.fingerprint != print_:
-            raise InputError(
+            raise ConflictError(
                 "This Idempotency-Key was used for another request.",
                 code="idempotency_key_reused",
                 value=key,

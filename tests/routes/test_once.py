@@ -85,7 +85,7 @@ async def test_a_key_used_for_another_request_is_refused(service: Service) -> No
     await service.pulse("flux-tiny")
     await service.client.post(GENERATE, json=BODY, headers=KEY)
     for path, body in ((GENERATE, {**BODY, "prompt": "y"}), ("/api/training/flux", {"dataset_id": NOBODY})):
-        problem = assert_problem(await service.client.post(path, json=body, headers=KEY), 422, "idempotency_key_reused")
+        problem = assert_problem(await service.client.post(path, json=body, headers=KEY), 409, "idempotency_key_reused")
         assert problem["value"] == "one"
     assert await _jobs(service) == 1
 
@@ -140,7 +140,7 @@ async def test_a_repeated_upload_is_kept_once_and_known_by_its_bytes(any_service
     assert (again.status_code, again.json()) == (201, first.json())
     for files, name in (({"a.png": png(1)}, "me"), ({"b.png": png()}, "me"), ({"a.png": png()}, "you")):
         response = await any_service.upload(files, name=name, key="up")
-        assert_problem(response, 422, "idempotency_key_reused")
+        assert_problem(response, 409, "idempotency_key_reused")
     assert await any_service.traces() == kept
 
 
@@ -156,8 +156,8 @@ async def test_a_repeated_import_is_kept_once(service: Service) -> None:
     again = await service.import_lora(tiny_lora(), key="lora")
     assert (again.status_code, again.json()) == (201, first.json())
     assert (await service.traces())["model"] == 1
-    assert_problem(await service.import_lora(tiny_lora(rank=8), key="lora"), 422, "idempotency_key_reused")
-    assert_problem(await service.import_lora(tiny_lora(), key="lora", name="you"), 422, "idempotency_key_reused")
+    assert_problem(await service.import_lora(tiny_lora(rank=8), key="lora"), 409, "idempotency_key_reused")
+    assert_problem(await service.import_lora(tiny_lora(), key="lora", name="you"), 409, "idempotency_key_reused")
 
 
 async def test_a_repeated_training_cancel_and_retry_are_done_once(service: Service) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from api.db import Sessions
-from api.errors import ConflictError, InputError
+from api.errors import ConflictError
 from api.lease import new_owner
 from api.models import StoredAnswer
 from api.models.base import utcnow
@@ -58,10 +58,10 @@ async def test_a_repetition_gets_the_first_answer(sessions: Sessions) -> None:
 
 async def test_the_key_of_another_request_is_refused_before_and_after_its_end(sessions: Sessions) -> None:
     hold = await _hold(sessions)
-    with pytest.raises(InputError) as before:
+    with pytest.raises(ConflictError) as before:
         await begin(sessions, "key", OTHER)
     await _keep(sessions, hold, {})
-    with pytest.raises(InputError) as after:
+    with pytest.raises(ConflictError) as after:
         await begin(sessions, "key", OTHER)
     assert before.value.code == after.value.code == "idempotency_key_reused"
 
