@@ -95,8 +95,9 @@ def train_transformer(run: Run, seconds: float) -> None:
         trained, plan = weights.load(FluxTransformer2DModel, folder), transformer.further_plan(seconds)
         transformer.report_accuracy(trained, codec, encoders, run.judged)
     else:
+        torch.manual_seed(SEEDS["transformer"])
         trained, plan = weights.build(FluxTransformer2DModel, folder), transformer.fresh_plan(seconds)
-        transformer.forget(trained, SEEDS["transformer"])
+        transformer.zero_outputs(trained)
     optimisation = _optimisation(run, "transformer", trained, plan, transformer.WEIGHT_DECAY)
     optimisation.run(transformer.loss_on(trained, examples))
     weights.save(trained, folder)
@@ -120,7 +121,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--judged", type=int, default=108, help="pictures to judge each result by (default: 108)")
     parser.add_argument("--comfy-source", type=Path, required=True, help="`comfy/` of a ComfyUI, for its tokenizers")
     parser.add_argument("--start", type=Path, required=True, help="weights that a new --out begins with")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.stage not in ("data", "all") and not (options.out / "pool").is_dir():
+        parser.error(f"there are no pictures in {options.out}: run --stage data first")
+    return options
 
 
 if __name__ == "__main__":

@@ -29,9 +29,8 @@ def unpack(tokens: Tensor, side: int) -> Tensor:
     """Back to latents of that side."""
     count, _, size = tokens.shape
     channels, across = size // _PATCH**2, side // _PATCH
-    return tokens.view(count, across, across, channels, _PATCH, _PATCH).permute(0, 3, 1, 4, 2, 5).reshape(
-        count, channels, side, side
-    )  # fmt: skip
+    cut = tokens.view(count, across, across, channels, _PATCH, _PATCH).permute(0, 3, 1, 4, 2, 5)
+    return cut.reshape(count, channels, side, side)
 
 
 def places(side: int) -> Tensor:

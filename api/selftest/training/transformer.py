@@ -54,9 +54,8 @@ def further_plan(seconds: float) -> Plan:
     return Plan(seconds, learning_rate=5e-4, warm_up_steps=100, average_decay=0.9985)
 
 
-def forget(transformer: FluxTransformer2DModel, seed: int) -> None:
-    """Make every block begin as the identity, and the output as zero (adaLN-zero)."""
-    torch.manual_seed(seed)
+def zero_outputs(transformer: FluxTransformer2DModel) -> None:
+    """Make every block of a new one begin as the identity, and its output as zero (adaLN-zero)."""
     with torch.no_grad():
         for name, weight in transformer.named_parameters():
             if (".linear." in name and "norm" in name) or name.startswith("proj_out."):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from api.engines import locate
 from api.engines.flux_tiny import STORED_FILES
 from api.engines.safetensors_file import TensorInfo, is_complete, read_shapes
-from api.settings import PROJECT_ROOT
+from api.settings import PROJECT_ROOT, Settings
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(240)]
 
@@ -77,6 +78,19 @@ def test_a_decoder_that_is_trained_further_leaves_the_encoder_alone(
     changed = {name for name, data in tensors(result).items() if data != before[name]}
     assert {name.split(".")[0] for name in changed} == {"decoder"}
     assert re.search(r"resumed after step [1-9]", said)
+
+
+def test_one_weighted_padding_token_is_all_that_comfyui_pads_with(settings: Settings) -> None:
+    python = str(locate.simpletuner(settings).python)
+    command = [python, "-m", "tests.selftest.training.padding", str(STORED_FILES / "transformer")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    said = subprocess.run(
+        command, cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+    weighted, unweighted = map(float, said.split())
+    assert weighted < 1e-4
+    assert unweighted > 0.1
 
 
 def tensors(path: Path) -> dict[str, bytes]:
