@@ -39,7 +39,7 @@ async def test_the_job_of_a_dead_process_on_this_host_is_pending_again_at_once(r
     await assert_sound(resources.sessions, job_id)
 
 
-@pytest.mark.parametrize("owner", [new_owner(), "another host|1|1|x"])
+@pytest.mark.parametrize("owner", [new_owner(), "another host|1|1|x"], ids=["lives", "another host"])
 async def test_a_job_whose_worker_lives_or_may_live_is_left_alone(resources: Resources, owner: str) -> None:
     job_id = await owned_by(resources, owner)
 
