@@ -9,6 +9,8 @@ from api.domain.job import Kind, Queue
 from api.resources import Resources
 from api.tasks.generate import generate
 from api.tasks.gpu import open_gpu
+from api.tasks.reconcile import end_lost
+from api.tasks.strays import stop_strays, stop_strays_forever
 from api.tasks.train import train
 from api.worker import Equipment, run
 
@@ -16,7 +18,11 @@ from api.worker import Equipment, run
 @asynccontextmanager
 async def equip(resources: Resources) -> AsyncIterator[Equipment]:
     async with open_gpu(resources) as kit:
-        yield Equipment({Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}, state=kit.state)
+        # First of all, what a worker that died has left: its training goes on before anything else takes the GPU.
+        await end_lost(resources)
+        await stop_strays(resources)
+        runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
+        yield Equipment(runners, (stop_strays_forever(resources),), kit.state)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Submit graphs to one ComfyUI process and learn how they end, whatever happens to the websocket meanwhile."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from time import monotonic
@@ -16,6 +16,7 @@ from api.comfy.messages import Frame
 from api.comfy.socket import ComfySocket
 from api.comfy.watch import OnProgress, Watch
 from api.errors import EngineError
+from api.see_through import see_through
 
 # While a prompt is in flight its end is noticed within this time even if the websocket has frozen.
 RECONCILE_SECONDS = 1.0
@@ -82,7 +83,7 @@ class ComfyClient(ComfyHttp):
         watch = self._watches[prompt_id] = Watch(self._socket.client_id, on_progress, self._log)
         try:
             async with watch.change:
-                await _see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))
+                await see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))
         except PromptRejected:
             await self._stop(prompt_id, watch, INTERRUPT_SECONDS)
             self._forget(prompt_id, watch)
@@ -210,13 +211,3 @@ class ComfyClient(ComfyHttp):
         if watch is not None and await self.outcome(prompt_id) is None:
             watch.removed = True
             watch.look.set()
-
-
-async def _see_through(work: Coroutine[Any, Any, None]) -> None:
-    """Await something that may not stop half-way; a cancellation takes effect when it is done."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -40,6 +40,11 @@ class _Profile:
     models_dir: Path
 
 
+def loras_below(base_dir: Path) -> Path:
+    """Where a ComfyUI with this folder finds its LoRAs, started or not."""
+    return base_dir / "models" / "loras"
+
+
 class ComfyServer:
     """One ComfyUI on a free loopback port, with a folder of its own that no other instance may use.
 
@@ -62,7 +67,7 @@ class ComfyServer:
     @property
     def lora_dir(self) -> Path:
         """Files renamed into here can be used by the next prompt."""
-        return self._base_dir / "models" / "loras"
+        return loras_below(self._base_dir)
 
     @property
     def running(self) -> bool:
@@ -98,6 +103,11 @@ class ComfyServer:
         """Ends the process and everything it started; returns when they are gone. Its prompts fail with EngineDied."""
         async with self._changing:
             await self._stop()
+
+    async def kill(self) -> None:
+        """Ends the process at once, whoever uses it; it is started again when it is next needed."""
+        if self._process is not None:
+            await end_group(self._process)
 
     def output_prefix(self, prompt_id: str) -> str:
         """`filename_prefix` for a prompt of ours. It names the attempt, so that nothing is ever answered from cache."""

@@ -95,6 +95,11 @@ async def get(session: AsyncSession, asset_id: UUID) -> GeneratedAsset:
     return asset
 
 
+def file_key(asset_id: UUID) -> str:
+    """Where the storage has, or will have, the file of an asset."""
+    return f"assets/{asset_id}.png"
+
+
 async def delete(session: AsyncSession, storage: Storage, asset_id: UUID) -> None:
     """Remove the file and then the row: repeating it finishes the job.
 
@@ -108,8 +113,8 @@ async def delete(session: AsyncSession, storage: Storage, asset_id: UUID) -> Non
             value=asset.status,
             hint="Cancel it first, then delete it.",
         )
-    if asset.storage_path is not None:
-        await storage.delete(asset.storage_path)
+    # Also when the row knows of no file: a worker that died while it stored one has left it.
+    await storage.delete(asset.storage_path or file_key(asset.id))
     await session.delete(asset)
     await session.flush()
 

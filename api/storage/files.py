@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
 from api.errors import StorageError
+from api.see_through import see_through
 from api.storage.base import StoredFile
 
 CHUNK_BYTES = 1 << 20
@@ -38,12 +39,7 @@ class Tally:
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking function in a thread; a cancellation waits until the thread has let go of its file."""
-    job = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await asyncio.wait([job])
-        raise
+    return await see_through(asyncio.to_thread(function, *args, **kwargs))
 
 
 async def read_chunks(path: Path, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from api.comfy.client import ComfyClient
-from api.comfy.server import ComfyServer
+from api.comfy.server import ComfyServer, loras_below
 from api.domain.engine import InstalledBase
 from api.domain.workflow import WorkflowTemplate, parse_template
 from api.engines import locate
-from api.errors import ConfigError, EngineError, MasukaError
+from api.errors import ConfigError, EngineError, MasukaError, RetryableError
 from api.resources import Resources
 from api.settings import PROJECT_ROOT
 from api.tasks.lora_cache import LoraCache
@@ -30,7 +30,8 @@ class GpuKit:
         self.templates = load_templates()
         self.comfy_error: str | None = None
         """Why ComfyUI could not be started the last time, until it can."""
-        self._storage = resources.storage
+        self._comfy_dir = self.settings.masuka_data_dir / "comfyui"
+        self.loras = LoraCache(resources.storage, loras_below(self._comfy_dir))
         self._comfy: ComfyServer | None = None
 
     def base(self, name: str) -> InstalledBase:
@@ -39,31 +40,29 @@ class GpuKit:
     def comfy(self) -> ComfyServer:
         """The one ComfyUI of this worker, which starts when it is first used. Raises UnavailableError."""
         if self._comfy is None:
-            folder = self.settings.masuka_data_dir / "comfyui"
-            self._comfy = ComfyServer(
-                locate.comfyui(self.settings), folder, self.settings.masuka_data_dir / "logs" / "comfyui.log"
-            )
+            log_path = self.settings.masuka_data_dir / "logs" / "comfyui.log"
+            self._comfy = ComfyServer(locate.comfyui(self.settings), self._comfy_dir, log_path)
         return self._comfy
 
     @asynccontextmanager
     async def use_comfy(self, base: InstalledBase) -> AsyncIterator[ComfyClient]:
-        """ComfyUI ready for `base`. Raises EngineError `comfyui_start_failed`, which `/ready` then tells of, too."""
-        try:
-            await self.comfy().ensure(base)
-        except EngineError as exc:
-            self.comfy_error = exc.detail
-            raise
-        self.comfy_error = None
-        async with self.comfy().use(base) as client:
+        """ComfyUI ready for `base`.
+
+        Raises RetryableError `comfyui_start_failed`, which `/ready` then tells of, too.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                client = await stack.enter_async_context(self.comfy().use(base))
+            except EngineError as exc:
+                self.comfy_error = exc.detail
+                raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc
+            self.comfy_error = None
             yield client
 
     async def yield_gpu(self) -> None:
         """Give all of the GPU's memory to a training: only the end of ComfyUI's process does that for sure."""
         if self._comfy is not None:
             await self._comfy.stop()
-
-    def loras(self) -> LoraCache:
-        return LoraCache(self._storage, self.comfy().lora_dir)
 
     def state(self) -> dict[str, Any]:
         """For the worker's pulse."""

@@ -8,7 +8,7 @@ from api.storage import Storage
 
 
 class LoraCache:
-    """Names are made from the content, so a file that is there is the right one."""
+    """Names are made from the content, so a file that is there is the right one. One per folder: fetches take turns."""
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage
@@ -18,7 +18,7 @@ class LoraCache:
     async def provide(self, storage_path: str, sha256: str) -> str:
         """Have the file in the folder; its name there.
 
-        Raises EngineError `model_file_missing` or `model_file_damaged`.
+        Raises EngineError `model_file_missing` or `model_file_damaged`, and StorageError.
         """
         name = storage_path.rpartition("/")[2]
         target = self._folder / name

@@ -33,14 +33,19 @@ async def reconcile_forever(resources: Resources) -> None:
 
 async def reconcile(resources: Resources) -> None:
     """End lost leases, ring for every queue that has pending jobs, forget old answers, remove dead processes' files."""
-    for job in await _expire_lost(resources):
-        log.warning("worker_lost", job_id=str(job.id), status=job.status, attempt=job.attempt)
-        await resources.progress.publish(job.id, jobs.snapshot_of(job))
+    await end_lost(resources)
     for queue in await _queues_with_work(resources):
         await resources.queue.ring(queue)
     async with resources.sessions.begin() as session:
         await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - ANSWERS_KEPT))
     await asyncio.to_thread(sweep, resources.settings)
+
+
+async def end_lost(resources: Resources) -> None:
+    """End the leases of dead workers; their jobs wait for another attempt, or have failed."""
+    for job in await _expire_lost(resources):
+        log.warning("worker_lost", job_id=str(job.id), status=job.status, attempt=job.attempt)
+        await resources.progress.publish(job.id, jobs.snapshot_of(job))
 
 
 async def _expire_lost(resources: Resources) -> list[Job]:

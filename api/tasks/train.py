@@ -3,26 +3,31 @@
 import asyncio
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.domain.caption import with_trigger_word
 from api.domain.engine import InstalledBase
 from api.domain.job import StopReason
 from api.domain.training import FluxTrainingConfig
 from api.engines import catalogue, gpu, locate
-from api.errors import EngineError, RetryableError
-from api.models import DatasetImage, TrainingSession
+from api.errors import EngineError, JobError, RetryableError
+from api.models import TrainingSession
+from api.see_through import see_through
 from api.services import datasets, lora_intake
 from api.services.lora_intake import KeptLora
-from api.storage import Storage
+from api.settings import Settings
+from api.storage.files import in_thread
 from api.tasks.attempt import Attempt
+from api.tasks.dataset_files import provide_dataset
 from api.tasks.gpu import GpuKit
+from api.tasks.patience import patiently
 from api.trainer import process
 from api.trainer.events import follow
 from api.trainer.lora import write_with_alpha
@@ -34,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 TRAINED_PERCENT = 98.0
 """Training fills the bar up to here; checking and storing the LoRA is the rest."""
-PARALLEL_FETCHES = 8
 LOG_LINES = 40
 LOG_CHARACTERS = 6000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -50,19 +54,41 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
     async with attempt.resources.sessions() as session:
         row = await _session_of(session, attempt)
         images = await datasets.images(session, row.dataset_id) if row.dataset_id else []
-    workdir = Workdir(kit.settings.masuka_data_dir / "training" / str(row.id))
+    workdir = workdir_of(kit.settings, row.id)
     base = kit.base(row.config["base_model"])
-    await attempt.progress(urgent=True, stage="preparing", message="Freeing the GPU", total_steps=row.config["steps"])
-    await kit.yield_gpu()
-    if not await _has_run(workdir, attempt):
-        await attempt.progress(urgent=True, message="Fetching the dataset")
-        await _provide_dataset(attempt.resources.storage, images, workdir.dataset, row)
-        await _start(kit, attempt, workdir, row, base)
-    await _follow(attempt, workdir)
+    try:
+        await attempt.progress(
+            urgent=True, stage="preparing", message="Freeing the GPU", total_steps=row.config["steps"]
+        )
+        await kit.yield_gpu()
+        if not await _has_run(workdir, attempt):
+            await attempt.progress(urgent=True, message="Fetching the dataset")
+            await provide_dataset(attempt, images, workdir.dataset, row)
+            await _start(kit, attempt, workdir, row, base)
+        await _follow(attempt, workdir)
+    except asyncio.CancelledError:
+        await _stop_if_asked(attempt, workdir)
+        raise
     await _require_success(workdir)
-    kept = await _keep(kit, attempt, workdir, row, base)
+    attempt.release_gpu()
+    kept = await _keep(attempt, workdir, row, base)
     await attempt.complete(lambda session: _record(session, row, base, kept))
+    await _offer(kit, kept)
     await asyncio.to_thread(_tidy, workdir)
+
+
+def workdir_of(settings: Settings, session_id: UUID) -> Workdir:
+    """All jobs of a session work in the same folder, so that each takes up what those before it have done."""
+    return Workdir(_workdirs_root(settings) / str(session_id))
+
+
+def workdirs(settings: Settings) -> list[Workdir]:
+    """Of every session that was ever begun here; a folder has its session's id as its name."""
+    return [Workdir(folder) for folder in _workdirs_root(settings).glob("*")]
+
+
+def _workdirs_root(settings: Settings) -> Path:
+    return settings.masuka_data_dir / "training"
 
 
 async def _session_of(session: AsyncSession, attempt: Attempt) -> TrainingSession:
@@ -76,13 +102,16 @@ async def _session_of(session: AsyncSession, attempt: Attempt) -> TrainingSessio
 
 
 async def _has_run(workdir: Workdir, attempt: Attempt) -> bool:
-    """Whether this job's trainer goes on, or has ended in a way that counts; then it is not started (again)."""
+    """Whether a trainer goes on here, or has ended in a way that counts; then it is not started (again).
+
+    A success counts whichever job it was for: all jobs of a session train the same. A failure counts for its own job.
+    """
     if process.find(workdir) is not None:
         return True
     ended = await outcome(workdir)
-    if ended is None or process.job_of_run(workdir) != str(attempt.job_id):
-        return False
-    return ended.failure is None or ended.failure.code not in TRY_AGAIN
+    if ended is None or ended.failure is None:
+        return ended is not None and ended.status is OutcomeStatus.SUCCEEDED
+    return process.job_of_run(workdir) == str(attempt.job_id) and ended.failure.code not in TRY_AGAIN
 
 
 async def _start(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> None:
@@ -91,7 +120,8 @@ async def _start(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingS
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
     await attempt.progress(urgent=True, message="Starting the trainer")
-    await process.start(workdir, install, job_id=str(attempt.job_id))
+    # A trainer that is half started when the attempt is stopped would be one that nobody knows.
+    await see_through(process.start(workdir, install, job_id=str(attempt.job_id)))
 
 
 def _precision(base: InstalledBase) -> str:
@@ -109,17 +139,18 @@ def _precision(base: InstalledBase) -> str:
 
 
 async def _follow(attempt: Attempt, workdir: Workdir) -> None:
-    """Until the trainer has ended. Told to stop by the owner it is stopped; a shutdown leaves it running."""
+    """Until the trainer has ended."""
     state = TrainingState()
-    try:
-        async for event in follow(workdir):
-            state = fold(state, event.message, event.time)
-            await attempt.progress(**_shown(state))
-    except asyncio.CancelledError:
-        handle = process.find(workdir)
-        if attempt.stop_reason is StopReason.USER and handle is not None:
-            await asyncio.shield(handle.stop())
-        raise
+    async for event in follow(workdir):
+        state = fold(state, event.message, event.time)
+        await attempt.progress(**_shown(state))
+
+
+async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
+    """The owner's wish ends the trainer; a shutdown, or the loss of the lease, leaves it to the next attempt."""
+    handle = process.find(workdir)
+    if attempt.stop_reason is StopReason.USER and handle is not None:
+        await see_through(handle.stop())
 
 
 def _shown(state: TrainingState) -> dict[str, Any]:
@@ -165,51 +196,23 @@ def last_lines(text: str) -> str:
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-async def _provide_dataset(storage: Storage, images: list[DatasetImage], folder: Path, row: TrainingSession) -> None:
-    """The pictures with their captions, under names of ours. Raises EngineError `dataset_files_missing`."""
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    if not images:
-        raise EngineError(
-            "The dataset of this training is gone.",
-            code="dataset_gone",
-            hint="Upload it again and start a new training.",
-        )
-    turn = asyncio.Semaphore(PARALLEL_FETCHES)
-
-    async def provide(image: DatasetImage) -> None:
-        path = folder / image.key.rpartition("/")[2]
-        # The trainer needs some text for every picture: without any, the name of what is learnt.
-        caption = with_trigger_word(image.caption, row.config["trigger_word"]) or row.name
-        path.with_suffix(".txt").write_text(caption)
-        if path.exists() and path.stat().st_size == image.size_bytes:
-            return
-        async with turn:
-            try:
-                await storage.get_file(image.key, path)
-            except FileNotFoundError as exc:
-                raise EngineError(
-                    f"{image.filename} is gone from the storage.",
-                    code="dataset_files_missing",
-                    value=image.key,
-                    hint="Upload the dataset again.",
-                ) from exc
-
-    async with asyncio.TaskGroup() as group:
-        for image in images:
-            group.create_task(provide(image))
-
-
-async def _keep(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> KeptLora:
-    """Check the final LoRA, write its alpha, store it, and have it where ComfyUI sees it."""
+async def _keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> KeptLora:
+    """Check the final LoRA, write its alpha, and store it."""
     await attempt.progress(
         urgent=True, stage="storing", progress=TRAINED_PERCENT, message="Checking and storing the LoRA"
     )
     finished = workdir.root / "finished.safetensors"
     metadata = {"masuka_session": str(row.id), "masuka_base_model": base.name}
-    await asyncio.to_thread(write_with_alpha, workdir.final_lora, finished, row.config["alpha"], metadata)
-    kept = await lora_intake.keep(attempt.resources.storage, base, row.name, finished)
-    await kit.loras().provide(kept.stored.key, kept.stored.sha256)
-    return kept
+    await in_thread(write_with_alpha, workdir.final_lora, finished, row.config["alpha"], metadata)
+    return await patiently(attempt, partial(lora_intake.keep, attempt.resources.storage, base, row.name, finished))
+
+
+async def _offer(kit: GpuKit, kept: KeptLora) -> None:
+    """Have the LoRA where ComfyUI sees it; if that fails now, the first picture with it tries again."""
+    try:
+        await kit.loras.provide(kept.stored.key, kept.stored.sha256)
+    except JobError as exc:
+        log.warning("lora_not_offered", error=exc.detail)
 
 
 def _tidy(workdir: Workdir) -> None:

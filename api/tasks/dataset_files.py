@@ -1,0 +1,60 @@
+"""The files of a dataset where the trainer reads them."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from api.domain.caption import with_trigger_word
+from api.errors import EngineError
+from api.models import DatasetImage, TrainingSession
+from api.storage import Storage
+from api.tasks.attempt import Attempt
+from api.tasks.patience import patiently
+
+PARALLEL_FETCHES = 8
+
+
+async def provide_dataset(attempt: Attempt, images: list[DatasetImage], folder: Path, row: TrainingSession) -> None:
+    """The pictures with their captions, under names of ours.
+
+    Raises EngineError `dataset_gone`, `dataset_files_missing` or `dataset_files_damaged`.
+    """
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    if not images:
+        raise EngineError(
+            "The dataset of this training is gone.",
+            code="dataset_gone",
+            hint="Upload it again and start a new training.",
+        )
+    turn = asyncio.Semaphore(PARALLEL_FETCHES)
+
+    async def provide(image: DatasetImage) -> None:
+        path = folder / image.key.rpartition("/")[2]
+        # The trainer needs some text for every picture: without any, the name of what is learnt.
+        caption = with_trigger_word(image.caption, row.config["trigger_word"]) or row.name
+        path.with_suffix(".txt").write_text(caption, encoding="utf-8")
+        async with turn:
+            if not path.exists():
+                await patiently(attempt, partial(_fetch, attempt.resources.storage, image, path))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for image in images:
+                group.create_task(provide(image))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _fetch(storage: Storage, image: DatasetImage, path: Path) -> None:
+    """A picture of the dataset, as it was uploaded, or nothing."""
+    try:
+        stored = await storage.get_file(image.key, path)
+    except FileNotFoundError as exc:
+        raise _damaged("dataset_files_missing", f"{image.filename} is gone from the storage.", image) from exc
+    if stored.sha256 != image.sha256:
+        await asyncio.to_thread(path.unlink)
+        raise _damaged("dataset_files_damaged", f"{image.filename} has changed in the storage.", image)
+
+
+def _damaged(code: str, detail: str, image: DatasetImage) -> EngineError:
+    return EngineError(detail, code=code, value=image.key, hint="Upload the dataset again.")

@@ -1,0 +1,179 @@
+"""One training from claim to registered LoRA, whatever happens to worker, trainer and storage meanwhile."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from api.domain.job import Kind, Queue
+from api.models import Model
+from api.resources import Resources
+from api.settings import Settings
+from api.tasks.dispatch import Dispatcher
+from api.tasks.gpu import GpuKit
+from api.tasks.strays import stop_strays
+from api.tasks.train import train
+from api.trainer import process
+from tests.job_rows import read
+from tests.service import with_values
+from tests.tasks.stage import on_duty, published
+from tests.tasks.trainings import Training, begin, status_of, success, tell_trainer
+from tests.waiting import until, until_async
+
+WAIT = ("wait", None)
+
+
+@pytest.fixture
+def settings(settings: Settings, engines_dir: Path, tmp_path: Path) -> Settings:
+    """The real flux-tiny, and a trainer that does as it is told."""
+    engines = tmp_path / "engines"
+    engines.mkdir()
+    (engines / "flux-tiny").symlink_to(engines_dir / "flux-tiny")
+    return with_values(settings, masuka_engines_dir=engines)
+
+
+@pytest.fixture
+async def training(resources: Resources, tmp_path: Path) -> AsyncIterator[Training]:
+    begun = await begin(resources, tmp_path)
+    yield begun
+    handle = process.find(begun.workdir)
+    if handle is not None:
+        await handle.stop(0)
+
+
+@pytest.fixture
+def worker(resources: Resources) -> Dispatcher:
+    return gpu_worker(resources)
+
+
+def gpu_worker(resources: Resources) -> Dispatcher:
+    """Not on duty yet."""
+    return Dispatcher(resources, Queue.GPU, {Kind.TRAINING: partial(train, GpuKit(resources))})
+
+
+async def ended(training: Training) -> str | None:
+    """The session's status once its job has ended."""
+
+    async def over() -> bool:
+        return (await read(training.resources.sessions, training.job_id)).finished_at is not None
+
+    await until_async(over, 20)
+    return await status_of(training)
+
+
+async def loras(resources: Resources) -> list[Model]:
+    async with resources.sessions() as session:
+        return list((await session.scalars(sa.select(Model))).all())
+
+
+def waits(training: Training) -> bool:
+    """The trainer was started and has come to where it waits."""
+    return (training.workdir.root / "waiting").exists()
+
+
+async def test_a_training_ends_with_a_registered_lora_where_comfyui_finds_it(
+    training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
+) -> None:
+    tell_trainer(resources, *success(tmp_path))
+    async with on_duty(worker):
+        assert await ended(training) == "completed"
+    (model,) = await loras(resources)
+    assert await resources.storage.size(model.storage_path)
+    offered = resources.settings.masuka_data_dir / "comfyui" / "models" / "loras" / model.file_name
+    await until(offered.exists)
+    await until(lambda: not training.workdir.output.exists())
+
+
+async def test_a_cancel_while_the_trainer_is_being_started_leaves_no_trainer(
+    training: Training, worker: Dispatcher, resources: Resources
+) -> None:
+    tell_trainer(resources, WAIT)
+
+    async def starting() -> bool:
+        return any(event["message"] == "Starting the trainer" for event in await published(resources, training.job_id))
+
+    async with on_duty(worker):
+        await until_async(starting)
+        await training.cancel()
+        assert await ended(training) == "cancelled"
+        assert training.runs == 1
+        assert not training.trainer_runs
+
+
+async def test_a_trainer_goes_on_without_its_worker_and_the_next_one_takes_it_up(
+    training: Training, worker: Dispatcher, resources: Resources
+) -> None:
+    tell_trainer(resources, WAIT)
+    async with on_duty(worker):
+        await until(lambda: waits(training))
+    assert await status_of(training) == "pending"
+    await stop_strays(resources)
+    assert training.trainer_runs
+
+    async def taken_up() -> bool:
+        return [event["stage"] for event in await published(resources, training.job_id)].count("preparing") > before
+
+    before = [event["stage"] for event in await published(resources, training.job_id)].count("preparing")
+    async with on_duty(gpu_worker(resources)):
+        await until_async(taken_up)
+        await training.cancel()
+        assert await ended(training) == "cancelled"
+    assert (training.runs, training.trainer_runs) == (1, False)
+
+
+async def test_a_trainer_whose_session_was_cancelled_while_no_worker_was_there_is_stopped(
+    training: Training, worker: Dispatcher, resources: Resources
+) -> None:
+    tell_trainer(resources, WAIT)
+    async with on_duty(worker):
+        await until(lambda: waits(training))
+    await training.cancel()
+    assert (await status_of(training), training.trainer_runs) == ("cancelled", True)
+
+    await stop_strays(resources)
+
+    assert not training.trainer_runs
+
+
+async def test_a_trainer_that_was_stopped_from_outside_is_started_again(
+    training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
+) -> None:
+    tell_trainer(resources, WAIT)
+    async with on_duty(worker):
+        await until(lambda: waits(training))
+        tell_trainer(resources, *success(tmp_path))
+        handle = process.find(training.workdir)
+        assert handle is not None
+        await handle.stop()
+        assert await ended(training) == "completed"
+    assert (await read(resources.sessions, training.job_id)).attempt == 2
+
+
+async def test_a_trained_lora_that_could_not_be_stored_is_stored_by_a_retry_without_training_again(
+    training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
+) -> None:
+    tell_trainer(resources, *success(tmp_path))
+    in_the_way = resources.settings.masuka_data_dir / "storage" / "models"
+    in_the_way.write_text("no folder")
+    async with on_duty(worker):
+        assert await ended(training) == "failed"
+        assert (await read(resources.sessions, training.job_id)).error_code == "storage_failed"
+        in_the_way.unlink()
+        again = await training.retry()
+        assert await ended(again) == "completed"
+    assert training.runs == 1
+    assert len(await loras(resources)) == 1
+
+
+async def test_a_picture_that_changed_in_the_storage_fails_the_training(
+    training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
+) -> None:
+    tell_trainer(resources, WAIT)
+    (path,) = (resources.settings.masuka_data_dir / "storage" / "datasets").glob("*/*")
+    path.write_bytes(b"something else")
+    async with on_duty(worker):
+        assert await ended(training) == "failed"
+    assert (await read(resources.sessions, training.job_id)).error_code == "dataset_files_damaged"
+    assert [file.suffix for file in training.workdir.dataset.iterdir()] == [".txt"]

@@ -1,0 +1,102 @@
+"""Trainings whose trainer does as it is told, under the real runner, by a real GPU worker's kit."""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from api.engines import receipt
+from api.engines.receipt import Receipt
+from api.models import Dataset, DatasetImage, TrainingSession
+from api.resources import Resources
+from api.services import jobs, trainings
+from api.services.trainings import TrainFluxRequest
+from api.tasks.train import workdir_of
+from api.trainer import process
+from api.trainer.workdir import Workdir
+from tests.service import png, tiny_lora
+
+FAKE = Path(__file__).parent.parent / "trainer" / "fake_trainer.py"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One session, and what is left of its trainer."""
+
+    resources: Resources
+    id: UUID
+    job_id: UUID
+    workdir: Workdir
+
+    @property
+    def trainer_runs(self) -> bool:
+        return process.find(self.workdir) is not None
+
+    @property
+    def runs(self) -> int:
+        """How many times a trainer was started."""
+        return len(list(self.workdir.root.glob("run*")))
+
+    async def cancel(self) -> None:
+        async with self.resources.sessions.begin() as session:
+            await jobs.request_cancel(session, self.job_id)
+        await self.resources.queue.announce_cancel(self.job_id)
+
+    async def retry(self) -> "Training":
+        async with self.resources.sessions.begin() as session:
+            job = await jobs.retry(session, self.job_id)
+        return replace(self, job_id=job.id)
+
+
+def tell_trainer(resources: Resources, *actions: tuple[str, Any]) -> None:
+    """From its next start on the trainer does this."""
+    env = {"FAKE_TRAINER": json.dumps(actions)}
+    folder = resources.settings.engines_dir / "simpletuner"
+    folder.mkdir(exist_ok=True)
+    receipt.write(folder, Receipt("", "3.1.6", str(FAKE), sys.executable, env))
+
+
+def success(folder: Path) -> tuple[tuple[str, Any], ...]:
+    """What a trainer does that trains flux-tiny well."""
+    path = folder / "trained.safetensors"
+    path.write_bytes(tiny_lora())
+    return ("steps", 3), ("lora", str(path)), ("complete", None)
+
+
+async def begin(resources: Resources, folder: Path) -> Training:
+    """A pending training on a dataset of one picture."""
+    dataset = Dataset(name="me", storage_path="datasets/me", image_count=1, is_processed=True)
+    picture = folder / "picture.png"
+    picture.write_bytes(png())
+    stored = await resources.storage.put_file(f"datasets/{dataset.id}/00000-a.png", picture)
+    image = DatasetImage(
+        dataset_id=dataset.id,
+        position=0,
+        filename="a.png",
+        key=stored.key,
+        sha256=stored.sha256,
+        size_bytes=stored.size,
+        width=64,
+        height=64,
+    )
+    request = TrainFluxRequest(dataset_id=dataset.id, base_model="flux-tiny", steps=3, resolution=64)
+    async with resources.sessions.begin() as session:
+        session.add(dataset)
+        await session.flush()
+        session.add(image)
+        row = await trainings.submit(session, resources.settings, {"flux-tiny"}, request)
+        job_id = trainings.task_of(row)
+    return Training(resources, row.id, job_id, workdir_of(resources.settings, row.id))
+
+
+async def status_of(training: Training) -> str | None:
+    async with training.resources.sessions() as session:
+        status: str | None = await session.scalar(
+            sa.select(col(TrainingSession.status)).where(col(TrainingSession.id) == training.id)
+        )
+        return status
