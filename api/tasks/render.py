@@ -67,14 +67,14 @@ async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, gr
         await client.submit(graph, attempt.prompt_id, on_progress=relay.hear)
         return await client.wait(attempt.prompt_id)
     except asyncio.CancelledError:
-        await see_through(_stop(server, client, attempt.prompt_id))
+        await see_through(stop_prompt(server, client, attempt.prompt_id))
         raise
     finally:
         relaying.cancel()
         await asyncio.wait({relaying})
 
 
-async def _stop(server: ComfyServer, client: ComfyClient, prompt_id: str) -> None:
+async def stop_prompt(server: ComfyServer, client: ComfyClient, prompt_id: str) -> None:
     """Have ComfyUI let go of this prompt.
 
     A node that does not listen, such as one that loads a large model, ends only with its process: the prompt that
