@@ -49,8 +49,13 @@ async def keep(storage: Storage, base: InstalledBase, name: str, path: Path) -> 
     when the base model's own files are gone.
     """
     checked, sha256 = await asyncio.to_thread(_check, path, base)
-    stored = await storage.put_file(f"models/{content_name(name, sha256)}", path, "application/octet-stream")
+    stored = await storage.put_file(file_key(name, sha256), path, "application/octet-stream")
     return KeptLora(checked, stored)
+
+
+def file_key(name: str, sha256: str) -> str:
+    """Where the storage has a LoRA of this name and content."""
+    return f"models/{content_name(name, sha256)}"
 
 
 def _check(path: Path, base: InstalledBase) -> tuple[LoraFile, str]:

@@ -1,6 +1,5 @@
 """Makes one picture: LoRAs in place, template bound, drawn by ComfyUI, the file stored and read back."""
 
-import asyncio
 import time
 from functools import partial
 from typing import Any
@@ -12,15 +11,14 @@ from sqlmodel import col
 
 from api.comfy.errors import EngineDied, EngineSilent, PromptLost
 from api.domain.engine import InstalledBase
-from api.domain.job import StopReason
 from api.domain.workflow import Graph, LoraUse, WorkflowTemplate, bind
-from api.errors import EngineError, RetryableError, StorageError
+from api.errors import EngineError, RetryableError
 from api.models import GeneratedAsset
 from api.scratch import scratch
-from api.see_through import see_through
 from api.services import generation
-from api.storage import Storage, StoredFile
+from api.storage import StoredFile
 from api.tasks.attempt import Attempt
+from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
 from api.tasks.render import SAMPLED_PERCENT, Picture, render
@@ -59,22 +57,11 @@ async def _provide_loras(kit: GpuKit, attempt: Attempt, loras: list[dict[str, An
 
 
 async def store(attempt: Attempt, asset: GeneratedAsset, picture: Picture) -> StoredFile:
-    """Store the picture, read back. Told to stop by the owner it leaves nothing; another attempt would overwrite it."""
+    """Store the picture, read back."""
     storage, key = attempt.resources.storage, generation.file_key(asset.id)
     await attempt.progress(stage="storing", progress=SAMPLED_PERCENT, message="Storing the picture")
-    try:
+    async with discarded_on_cancel(attempt, key):
         return await patiently(attempt, partial(storage.put_file, key, picture.path, "image/png"))
-    except asyncio.CancelledError:
-        if attempt.stop_reason is StopReason.USER:
-            await see_through(_discard(storage, key))
-        raise
-
-
-async def _discard(storage: Storage, key: str) -> None:
-    try:
-        await storage.delete(key)
-    except StorageError as exc:
-        log.warning("file_not_discarded", key=key, error=exc.detail)  # deleting the asset deletes it
 
 
 async def _asset_of(session: AsyncSession, attempt: Attempt) -> GeneratedAsset:

@@ -26,6 +26,7 @@ from api.settings import Settings
 from api.storage.files import in_thread
 from api.tasks.attempt import Attempt
 from api.tasks.dataset_files import provide_dataset
+from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
 from api.trainer import process
@@ -203,8 +204,9 @@ async def _keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: 
     )
     finished = workdir.root / "finished.safetensors"
     metadata = {"masuka_session": str(row.id), "masuka_base_model": base.name}
-    await in_thread(write_with_alpha, workdir.final_lora, finished, row.config["alpha"], metadata)
-    return await patiently(attempt, partial(lora_intake.keep, attempt.resources.storage, base, row.name, finished))
+    written = await in_thread(write_with_alpha, workdir.final_lora, finished, row.config["alpha"], metadata)
+    async with discarded_on_cancel(attempt, lora_intake.file_key(row.name, written.sha256)):
+        return await patiently(attempt, partial(lora_intake.keep, attempt.resources.storage, base, row.name, finished))
 
 
 async def _offer(kit: GpuKit, kept: KeptLora) -> None:

@@ -1,6 +1,5 @@
 """What becomes of a picture that is drawn already while the storage makes trouble or the owner changes his mind."""
 
-import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -8,11 +7,9 @@ from uuid import UUID
 import pytest
 
 from api.domain.job import Kind, Queue
-from api.errors import StorageError
 from api.models import GeneratedAsset
 from api.resources import Resources
 from api.services import generation, jobs
-from api.storage import Storage, StoredFile
 from api.tasks import patience
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
@@ -21,30 +18,8 @@ from api.tasks.render import Picture
 from tests.job_rows import add, read, subject_of
 from tests.service import png
 from tests.tasks.stage import nothing_to_record, on_duty, published
+from tests.tasks.troubled import Troubled
 from tests.waiting import until_async
-
-
-@dataclass
-class Troubled:
-    """The real storage, whose next puts fail; or which says nothing more once it has the file."""
-
-    real: Storage
-    failures: int = 0
-    code: str = "storage_unreachable"
-    hangs: bool = False
-    puts: int = 0
-
-    async def put_file(self, key: str, path: Path, content_type: str | None = None) -> StoredFile:
-        self.puts += 1
-        if self.puts <= self.failures:
-            raise StorageError("The storage does not answer.", code=self.code)
-        stored = await self.real.put_file(key, path, content_type)
-        if self.hangs:
-            await asyncio.Event().wait()
-        return stored
-
-    async def delete(self, key: str) -> None:
-        await self.real.delete(key)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """One training from claim to registered LoRA, whatever happens to worker, trainer and storage meanwhile."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.job_rows import read
 from tests.service import with_values
 from tests.tasks.stage import on_duty, published
 from tests.tasks.trainings import Training, begin, status_of, success, tell_trainer
+from tests.tasks.troubled import Troubled
 from tests.waiting import until, until_async
 
 WAIT = ("wait", None)
@@ -165,6 +167,20 @@ async def test_a_trained_lora_that_could_not_be_stored_is_stored_by_a_retry_with
         assert await ended(again) == "completed"
     assert training.runs == 1
     assert len(await loras(resources)) == 1
+
+
+async def test_a_cancel_while_the_lora_is_stored_leaves_no_file(
+    training: Training, resources: Resources, tmp_path: Path
+) -> None:
+    tell_trainer(resources, *success(tmp_path))
+    hanging = Troubled(resources.storage, hangs=True)
+    models = resources.settings.masuka_data_dir / "storage" / "models"
+    async with on_duty(gpu_worker(replace(resources, storage=hanging))):  # type: ignore[arg-type]
+        await until(lambda: list(models.glob("*")), 20)
+        await training.cancel()
+        assert await ended(training) == "cancelled"
+    assert list(models.glob("*")) == []
+    assert await loras(resources) == []
 
 
 async def test_a_picture_that_changed_in_the_storage_fails_the_training(
