@@ -3,6 +3,7 @@
 import http.server
 import json
 import secrets
+import sys
 from typing import Any
 
 from api.trainer.journal import Journal
@@ -21,6 +22,11 @@ class Listener(http.server.ThreadingHTTPServer):
         self.journal = journal
         self.path = f"/{secrets.token_urlsafe(16)}"
         self.url = f"http://127.0.0.1:{self.server_port}{self.path}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A trainer that went away before our answer is no news: its message has been kept."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
