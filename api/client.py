@@ -1,11 +1,12 @@
 """A thin client of the HTTP API, for the command line and the demo."""
 
+import io
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, BinaryIO, NoReturn, Self
 
 import httpx
 
@@ -19,6 +20,30 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".txt"})
 
 class ApiProblem(MasukaError):
     """The API answered with a problem; `code`, detail and hint are its own."""
+
+
+class _SentFile(io.RawIOBase):
+    """A file that is open only while it is sent: an upload may have more of them than a process may have open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open: BinaryIO | None = None
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """To the beginning; the end's position is the file's size, which is asked for before it is sent."""
+        return self._path.stat().st_size if whence == os.SEEK_END else 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._open is None:
+            self._open = self._path.open("rb")
+        data = self._open.read(size)
+        if not data:
+            self._open.close()
+            self._open = None
+        return data
 
 
 class Api:
@@ -56,22 +81,26 @@ class Api:
                 code="no_pictures",
                 hint="Name a folder with PNG, JPEG or WebP files.",
             )
-        with ExitStack() as stack:
-            files = [("files", (path.name, stack.enter_context(path.open("rb")))) for path in paths]
-            return self._json("POST", "/api/datasets/", data=fields, files=files)
+        files = [("files", (path.name, _SentFile(path))) for path in paths]
+        return self._json("POST", "/api/datasets/", data=fields, files=files)
 
     def download(self, path: str, destination: Path) -> Path:
         """Save a file whole or not at all."""
         destination.parent.mkdir(parents=True, exist_ok=True)
         arriving = destination.with_name(f".{destination.name}.part")
-        with self._http.stream("GET", path) as response:
-            if response.is_error:
-                response.read()
-                _raise_problem(response)
-            with arriving.open("wb") as file:
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
-        arriving.rename(destination)
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    _raise_problem(response)
+                with arriving.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            arriving.rename(destination)
+        except httpx.TransportError as exc:
+            raise self._silent(exc) from exc
+        finally:
+            arriving.unlink(missing_ok=True)
         return destination
 
     def follow(self, any_id: str) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,10 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Every check, in the order a newcomer would mend things. Nothing is left behind."""
+    """Every check, in the order a newcomer would mend things.
+
+    Makes the data folder and the database's schema if they are not there yet; leaves nothing else behind.
+    """
     running = _answers(settings)
     return [
         _python(),
@@ -154,7 +157,7 @@ async def _redis(settings: Settings, *, running: bool) -> str:
         version = (await redis.info("server"))["redis_version"]
         return f"{'yours' if settings.redis_url else 'embedded'}, {version}"
     finally:
-        await redis.aclose()
+        await redis.aclose(close_connection_pool=True)  # a client does not close a pool that it was given
 
 
 async def _database(settings: Settings) -> str:
