@@ -80,7 +80,9 @@ class ComfyClient(ComfyHttp):
         if prompt_id in self._watches:
             return
         await self._socket.registered(_REGISTER_SECONDS)
-        watch = self._watches[prompt_id] = Watch(self._socket.client_id, on_progress, self._log)
+        log = self._log if any("Lora" in node["class_type"] for node in graph.values()) else None
+        watch = Watch(self._socket.client_id, on_progress, log, log.position if log is not None else 0)
+        self._watches[prompt_id] = watch
         try:
             async with watch.change:
                 await see_through(self._post_once(graph, prompt_id, watch, extra_data or {}))

@@ -47,6 +47,11 @@ class ChildLog:
         end = next((end for end in self._ends if end > since), self.position)
         return [text for position, text in self._complaints if since < position <= end]
 
+    @property
+    def last_end(self) -> int:
+        """Where the last prompt ended."""
+        return self._ends[-1] if self._ends else 0
+
     def tail(self, lines: int) -> str:
         return "\n".join([*self._last][-lines:])
 

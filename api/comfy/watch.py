@@ -18,6 +18,9 @@ class Watch:
     """The websocket to which ComfyUI tells about this prompt."""
     on_progress: OnProgress | None = None
     log: ChildLog | None = None
+    """What ComfyUI prints, if the prompt has LoRAs to complain about."""
+    log_from: int = 0
+    """Where the log was when the prompt was submitted; behind another one, when that one had ended."""
     ended: bool = False
     """The last frame has come: the history can be read."""
     removed: bool = False
@@ -26,8 +29,6 @@ class Watch:
     """Set when there is a reason to look over HTTP at once."""
     change: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while ComfyUI is asked to take the prompt or to stop it, so that the two cannot overtake each other."""
-    _log_from: int | None = None
-    """Where the log was when the prompt began to run."""
 
     def hear(self, frame: Frame) -> None:
         """Take a frame of this prompt."""
@@ -36,12 +37,11 @@ class Watch:
             self.look.set()
             return
         if isinstance(frame, Cached) and self.log is not None:
-            self._log_from = self.log.position
+            # Not the present position: what it prints may arrive before what it says, even though it came after.
+            self.log_from = max(self.log_from, self.log.last_end)
         if isinstance(frame, Cached | Executing | Progress) and self.on_progress is not None:
             # Not from here: an error in it must not end the websocket's task.
             asyncio.get_running_loop().call_soon(self.on_progress, frame)
 
     def lora_complaints(self) -> tuple[str, ...]:
-        if self.log is None or self._log_from is None:
-            return ()
-        return tuple(self.log.lora_complaints(self._log_from))
+        return () if self.log is None else tuple(self.log.lora_complaints(self.log_from))
