@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from api.db import Sessions, open_database
-from api.domain.job import Kind, Queue, Status, shown
+from api.domain.job import TERMINAL, Kind, Queue, Status, shown
 from api.models import GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
 from api.services import jobs
@@ -90,10 +90,14 @@ async def expire(sessions: Sessions, job_id: UUID) -> Job | None:
 
 async def assert_sound(sessions: Sessions, job_id: UUID) -> None:
     """What holds of every job at every moment."""
-    job, subject = await read(sessions, job_id), await subject_of(sessions, job_id)
+    assert_rows_sound(await read(sessions, job_id), await subject_of(sessions, job_id))
+
+
+def assert_rows_sound(job: Job, subject: TrainingSession | GeneratedAsset | None) -> None:
+    """The same of rows already read; a job that was retried has no subject any more."""
     status = job.status_enum
     assert (job.lease_owner is not None) == (job.lease_until is not None) == (status is Status.RUNNING)
-    assert (job.finished_at is not None) == (status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED))
+    assert (job.finished_at is not None) == (status in TERMINAL)
     assert 1 <= job.attempt <= job.max_attempts
     assert job.error_code is None or status is Status.FAILED
     assert job.cancel_requested_at is None or status is not Status.PENDING

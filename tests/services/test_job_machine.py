@@ -1,16 +1,18 @@
 """The life of a job against a model of it: whatever happens in whatever order, the rows say what the model says."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.db import Sessions
 from api.domain.job import Kind, Queue
@@ -20,10 +22,14 @@ from api.models import GeneratedAsset, Job, TrainingSession
 from api.services import jobs
 from api.services.jobs import Lease, LeaseLostError
 from api.settings import Settings
-from tests.job_rows import add, assert_sound, let_lease_run_out, open_sessions, read, subject_of
+from tests.job_rows import add, assert_rows_sound, let_lease_run_out, open_sessions, read
 
+T = TypeVar("T")
 ERROR = EngineError("It broke.", code="broken")
-TERMINAL = {"completed", "failed", "cancelled"}
+JOBS = 4
+"""So few that the same one is met again and again."""
+EXAMPLES = 30
+STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -61,172 +67,184 @@ class Modelled:
         return self.ended("failed", give_up)
 
 
+Deed = Callable[[AsyncSession, Lease], Awaitable[object]]
+Effect = Callable[[Modelled], Modelled]
+
+DEEDS: dict[str, tuple[Deed, Effect]] = {
+    "save progress": (
+        partial(jobs.save_progress, snapshot=Snapshot("training", step=7, progress=70)),
+        lambda job: replace(job, step=7),
+    ),
+    "complete": (jobs.complete, lambda job: job.ended("completed")),
+    "cancel": (jobs.cancel, lambda job: job.ended("cancelled")),
+    "fail": (partial(jobs.fail, error=ERROR), lambda job: job.ended("failed", "broken")),
+    "fail retryably": (partial(jobs.fail, error=ERROR, retryable=True), lambda job: job.without_result("broken")),
+    "release": (jobs.release, lambda job: job.without_result(None)),
+}
+"""What a worker does with its lease, and what that makes of the job if the lease is held."""
+
+
 class JobMachine(RuleBasedStateMachine):
     """Drives `services.jobs`; subclasses bring the database."""
 
     runner: asyncio.Runner
     sessions: Sessions
-    created = Bundle("created")
-    leases = Bundle("leases")
-    judged = Bundle("judged")
 
     def __init__(self) -> None:
         super().__init__()
         self.model: dict[UUID, Modelled] = {}
-        self.owners = 0
+        self.leases: list[Lease] = []
+        """Every one that was ever given."""
+        self.judged: list[tuple[Job, int]] = []
+        """Running jobs as reconcile saw them, with what their lease depended on then."""
         self.run(self._empty())
 
-    def run(self, work: Any) -> Any:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
+
+    def do(self, deed: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+        """In a transaction of its own."""
+
+        async def in_transaction() -> T:
+            async with self.sessions.begin() as session:
+                return await deed(session, *args, **kwargs)
+
+        return self.run(in_transaction())
 
     async def _empty(self) -> None:
         async with self.sessions.begin() as session:
             for table in (Job, GeneratedAsset, TrainingSession):
                 await session.execute(sa.delete(table))
 
-    async def _do(self, deed: Any, *args: Any, **kwargs: Any) -> Any:
-        async with self.sessions.begin() as session:
-            return await deed(session, *args, **kwargs)
+    def with_status(self, *statuses: str) -> list[UUID]:
+        return [job_id for job_id, job in self.model.items() if job.status in statuses]
 
-    # ---- rules --
+    def lost_leases(self) -> list[Lease]:
+        return [lease for lease in self.leases if self.model[lease.job_id].owner != lease.owner]
 
+    # ---- create and claim --------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.model) < JOBS)
     @rule(
-        target=created,
         kind=st.sampled_from(Kind),
         priority=st.integers(0, 1),
         affinity=st.sampled_from([None, "x", "y"]),
         overdue=st.booleans(),
         max_attempts=st.integers(1, 3),
     )
-    def create(self, kind: Kind, priority: int, affinity: str | None, overdue: bool, max_attempts: int) -> UUID:
+    def create(self, kind: Kind, priority: int, affinity: str | None, overdue: bool, max_attempts: int) -> None:
         age = len(self.model)
         seconds_ago = (5000 if overdue else 30) - age / 1000
-        about = {"affinity": affinity, "priority": priority, "max_attempts": max_attempts}
-        job_id: UUID = self.run(add(self.sessions, kind, seconds_ago=seconds_ago, **about))  # type: ignore[arg-type]
+        about: dict[str, Any] = {"affinity": affinity, "priority": priority, "max_attempts": max_attempts}
+        job_id = self.run(add(self.sessions, kind, seconds_ago=seconds_ago, **about))
         self.model[job_id] = Modelled(kind, priority, affinity, overdue, age, max_attempts)
-        return job_id
 
-    @rule(
-        target=leases, affinity=st.sampled_from([None, "x", "y"]), admitted=st.sampled_from([set(Kind), {Kind.IMAGE}])
-    )
-    def claim(self, affinity: str | None, admitted: set[Kind]) -> Any:
-        self.owners += 1
-        owner = f"worker {self.owners}"
-        job = self.run(self._do(jobs.claim, Queue.GPU, owner, admits=admitted.__contains__, affinity=affinity))
-        best = self._best(affinity)
-        if best is None or self.model[best].kind not in admitted:
+    @precondition(lambda self: self.with_status("pending"))
+    @rule(affinity=st.sampled_from([None, "x", "y"]), admitted=st.sampled_from([set(Kind), set(Kind), {Kind.IMAGE}]))
+    def claim(self, affinity: str | None, admitted: set[Kind]) -> None:
+        owner = f"worker {len(self.leases)}"
+        job = self.do(jobs.claim, Queue.GPU, owner, admits=admitted.__contains__, affinity=affinity)
+        best = min(self.with_status("pending"), key=partial(self._rank, affinity))
+        if self.model[best].kind not in admitted:
             assert job is None
-            return multiple()
+            return
         assert job is not None
         assert job.id == best
         held = self.model[best]
         self.model[best] = replace(held, status="running", owner=owner, grants=held.grants + 1)
-        return Lease(best, owner)
+        self.leases.append(Lease(best, owner))
 
-    def _best(self, affinity: str | None) -> UUID | None:
-        def order(job_id: UUID) -> tuple[int, int, int, int]:
-            job = self.model[job_id]
-            rank = 0 if affinity is None or job.overdue else 1 if job.affinity == affinity else 2
-            return (-job.priority, rank, 0 if job.overdue else 1, job.age)
-
-        return min((job_id for job_id, job in self.model.items() if job.status == "pending"), key=order, default=None)
-
-    @rule()
-    def renew_all(self) -> None:
-        owners = [f"worker {n}" for n in range(1, self.owners + 1)]
-        renewed = self.run(self._do(jobs.renew, owners))
-        held = {job.owner: job.wish for job in self.model.values() if job.status == "running"}
-        assert {owner: wish is not None for owner, wish in renewed.items()} == held
-        for job_id, job in self.model.items():
-            if job.status == "running":
-                self.model[job_id] = replace(job, grants=job.grants + 1)
-
-    @rule(job_id=created)
-    def time_passes(self, job_id: UUID) -> None:
+    def _rank(self, affinity: str | None, job_id: UUID) -> tuple[int, int, bool, int]:
         job = self.model[job_id]
-        if job.status == "running":
-            self.run(let_lease_run_out(self.sessions, job_id))
-            self.model[job_id] = replace(job, grants=job.grants + 1)
+        switch = 0 if affinity is None or job.overdue else 1 if job.affinity == affinity else 2
+        return (-job.priority, switch, not job.overdue, job.age)
 
-    @rule(target=judged, job_id=created)
-    def judge(self, job_id: UUID) -> tuple[Job, int]:
-        return self.run(read(self.sessions, job_id)), self.model[job_id].grants
+    # ---- what a holder does, and one that only thinks it is ----------------------------------------------------------
 
-    @rule(judgement=judged)
-    def expire(self, judgement: tuple[Job, int]) -> None:
-        seen, grants = judgement
+    @precondition(lambda self: self.with_status("running"))
+    @rule(data=st.data(), deed=st.sampled_from(sorted(DEEDS)))
+    def the_holder_acts(self, data: st.DataObject, deed: str) -> None:
+        job_id = data.draw(st.sampled_from(self.with_status("running")))
+        job, (act, effect) = self.model[job_id], DEEDS[deed]
+        self.do(act, lease=Lease(job_id, job.owner or ""))
+        self.model[job_id] = effect(job)
+
+    @precondition(lambda self: self.lost_leases())
+    @rule(data=st.data(), deed=st.sampled_from(sorted(DEEDS)))
+    def one_that_lost_its_lease_acts(self, data: st.DataObject, deed: str) -> None:
+        lease = data.draw(st.sampled_from(self.lost_leases()))
+        with pytest.raises(LeaseLostError):
+            self.do(DEEDS[deed][0], lease=lease)
+
+    # ---- leases ------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.leases)
+    @rule()
+    def all_renew(self) -> None:
+        renewed = self.do(jobs.renew, [lease.owner for lease in self.leases])
+        held = {self.model[job_id].owner: self.model[job_id].wish for job_id in self.with_status("running")}
+        assert {owner: wish is not None for owner, wish in renewed.items()} == held
+        self._granted(*self.with_status("running"))
+
+    @precondition(lambda self: self.with_status("running"))
+    @rule(data=st.data())
+    def a_lease_runs_out(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(self.with_status("running")))
+        self.run(let_lease_run_out(self.sessions, job_id))
+        self._granted(job_id)
+
+    def _granted(self, *job_ids: UUID) -> None:
+        for job_id in job_ids:
+            self.model[job_id] = replace(self.model[job_id], grants=self.model[job_id].grants + 1)
+
+    @precondition(lambda self: self.with_status("running"))
+    @rule(data=st.data())
+    def a_lost_worker_is_judged(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(self.with_status("running")))
+        self.judged.append((self.run(read(self.sessions, job_id)), self.model[job_id].grants))
+
+    @precondition(lambda self: self.judged)
+    @rule(data=st.data())
+    def a_lease_is_ended_as_judged(self, data: st.DataObject) -> None:
+        """At once or much later, when the judgement may no longer be true."""
+        seen, grants = data.draw(st.sampled_from(self.judged[-3:]))
         job = self.model[seen.id]
-        changed = self.run(self._do(jobs.expire, seen))
+        changed = self.do(jobs.expire, seen)
         if job.status == "running" and job.owner == seen.lease_owner and job.grants == grants:
             assert changed is not None
             self.model[seen.id] = job.without_result("worker_lost")
         else:
             assert changed is None
 
-    @rule(job_id=created)
-    def ask_to_cancel(self, job_id: UUID) -> None:
+    # ---- what the owner asks for -------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def the_owner_cancels(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(list(self.model)))
         job = self.model[job_id]
         if job.status in ("completed", "failed"):
             with pytest.raises(ConflictError):
-                self.run(self._do(jobs.request_cancel, job_id))
+                self.do(jobs.request_cancel, job_id)
             return
-        answer = self.run(self._do(jobs.request_cancel, job_id))
-        self.model[job_id] = replace(job, wish=True, status="cancelled" if job.status == "pending" else job.status)
+        answer = self.do(jobs.request_cancel, job_id)
+        if job.status != "cancelled":
+            self.model[job_id] = replace(job, wish=True, status="cancelled" if job.status == "pending" else job.status)
         assert answer.status == self.model[job_id].status
 
-    @rule(target=created, job_id=created)
-    def retry(self, job_id: UUID) -> Any:
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def the_owner_retries(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(list(self.model)))
         old = self.model[job_id]
         if old.status not in ("failed", "cancelled") or old.superseded:
             with pytest.raises(ConflictError):
-                self.run(self._do(jobs.retry, job_id))
-            return multiple()
-        new = self.run(self._do(jobs.retry, job_id))
+                self.do(jobs.retry, job_id)
+            return
+        new = self.do(jobs.retry, job_id)
         self.model[job_id] = replace(old, superseded=True)
-        overdue, age = False, len(self.model) + 1_000_000  # created now: younger than all that `create` makes
-        self.model[new.id] = Modelled(old.kind, old.priority, old.affinity, overdue, age, max_attempts=3)
-        return new.id
-
-    # ---- what a holder does, and one that only thinks it is ----------------------------------------------------------
-
-    @rule(lease=leases, step=st.integers(1, 99))
-    def save_progress(self, lease: Lease, step: int) -> None:
-        if self._as_holder(jobs.save_progress, lease, Snapshot("training", step=step, progress=step)):
-            self.model[lease.job_id] = replace(self.model[lease.job_id], step=step)
-
-    @rule(lease=leases)
-    def complete(self, lease: Lease) -> None:
-        if self._as_holder(jobs.complete, lease):
-            self.model[lease.job_id] = self.model[lease.job_id].ended("completed")
-
-    @rule(lease=leases)
-    def stop_as_wished(self, lease: Lease) -> None:
-        if self.model[lease.job_id].wish and self._as_holder(jobs.cancel, lease):
-            self.model[lease.job_id] = self.model[lease.job_id].ended("cancelled")
-
-    @rule(lease=leases)
-    def fail(self, lease: Lease) -> None:
-        if self._as_holder(jobs.fail, lease, ERROR):
-            self.model[lease.job_id] = self.model[lease.job_id].ended("failed", "broken")
-
-    @rule(lease=leases)
-    def fail_retryably(self, lease: Lease) -> None:
-        if self._as_holder(jobs.fail, lease, ERROR, retryable=True):
-            self.model[lease.job_id] = self.model[lease.job_id].without_result("broken")
-
-    @rule(lease=leases)
-    def release(self, lease: Lease) -> None:
-        if self._as_holder(jobs.release, lease):
-            self.model[lease.job_id] = self.model[lease.job_id].without_result(None)
-
-    def _as_holder(self, deed: Any, lease: Lease, *args: Any, **kwargs: Any) -> bool:
-        """Do it; whether the lease was held. One that was not must have been told so."""
-        if self.model[lease.job_id].owner == lease.owner:
-            self.run(self._do(deed, lease, *args, **kwargs))
-            return True
-        with pytest.raises(LeaseLostError):
-            self.run(self._do(deed, lease, *args, **kwargs))
-        return False
+        age = len(self.model) + 1_000_000  # created now: younger than all that `create` makes
+        self.model[new.id] = Modelled(old.kind, old.priority, old.affinity, overdue=False, age=age, max_attempts=3)
 
     # ---- always --
 
@@ -237,14 +255,18 @@ class JobMachine(RuleBasedStateMachine):
     async def _compare(self) -> None:
         async with self.sessions() as session:
             rows = {job.id: job for job in (await session.scalars(sa.select(Job))).all()}
+            trainings = (await session.scalars(sa.select(TrainingSession))).all()
+            assets = (await session.scalars(sa.select(GeneratedAsset))).all()
+        subjects: dict[UUID | None, TrainingSession | GeneratedAsset] = {row.task_id: row for row in trainings}
+        subjects |= {row.task_id: row for row in assets}
         assert rows.keys() == self.model.keys()
+        assert subjects.keys() == {job_id for job_id, job in self.model.items() if not job.superseded}
         for job_id, expected in self.model.items():
             row = rows[job_id]
             assert (row.status, row.attempt, row.lease_owner) == (expected.status, expected.attempt, expected.owner)
             assert (row.cancel_requested_at is not None, row.error_code) == (expected.wish, expected.error)
             assert row.progress.get("step", 0) == expected.step
-            assert (await subject_of(self.sessions, job_id) is None) == expected.superseded
-            await assert_sound(self.sessions, job_id)
+            assert_rows_sound(row, subjects.get(job_id))
 
 
 @pytest.fixture
@@ -262,4 +284,4 @@ def machine(settings: Settings, database_url: str) -> Iterator[type[JobMachine]]
 
 @pytest.mark.timeout(180)
 def test_whatever_happens_in_whatever_order_the_rows_say_what_the_model_says(machine: type[JobMachine]) -> None:
-    run_state_machine_as_test(machine, settings=hypothesis_settings(max_examples=25, stateful_step_count=25))
+    run_state_machine_as_test(machine, settings=hypothesis_settings(max_examples=EXAMPLES, stateful_step_count=STEPS))
