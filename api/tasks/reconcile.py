@@ -1,7 +1,6 @@
 """Makes true again what a crash left untrue; runs in the cpu worker at start and every few seconds."""
 
 import asyncio
-from datetime import timedelta
 
 import sqlalchemy as sa
 import structlog
@@ -14,12 +13,11 @@ from api.models import Job, StoredAnswer
 from api.models.base import utcnow
 from api.resources import Resources
 from api.scratch import sweep
-from api.services import jobs
+from api.services import idempotency, jobs
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 3.0
-ANSWERS_KEPT = timedelta(hours=24)
 
 
 async def reconcile_forever(resources: Resources) -> None:
@@ -37,7 +35,7 @@ async def reconcile(resources: Resources) -> None:
     for queue in await _queues_with_work(resources):
         await resources.queue.ring(queue)
     async with resources.sessions.begin() as session:
-        await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - ANSWERS_KEPT))
+        await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - idempotency.KEPT))
     await asyncio.to_thread(sweep, resources.settings)
 
 
