@@ -53,10 +53,6 @@ class BaseModel:
     name: str
     family: str
     description: str
-    default_side: int
-    """Pixels; width and height of a picture when none are asked for."""
-    minimum_side: int
-    side_multiple: int
     disk_gb: float
     """The most it takes, whichever weights are chosen."""
     generation: tuple[VramRow, ...]
@@ -102,9 +98,6 @@ FLUX_TINY = BaseModel(
     name="flux-tiny",
     family="flux",
     description="A tiny FLUX that draws captioned shapes at 64 px on any machine: the self-test of the whole path.",
-    default_side=64,
-    minimum_side=64,
-    side_multiple=16,
     disk_gb=0.03,
     generation=(),
     training=(),
@@ -120,9 +113,6 @@ FLUX_DEV = BaseModel(
     name="flux-dev",
     family="flux",
     description="FLUX.1-dev by Black Forest Labs, for people, styles and products.",
-    default_side=1024,
-    minimum_side=256,
-    side_multiple=16,
     disk_gb=68,
     generation=(VramRow(32, Weights.BF16), VramRow(10, Weights.FP8)),
     training=(
