@@ -19,10 +19,15 @@ class InstallBars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
+        self._done: set[str] = set()
         self._lock = threading.Lock()
 
     def __call__(self, name: str, stage: str, fraction: float | None) -> None:
         with self._lock:
+            if name in self._done:
+                return  # what needs it looks at it again, and finds it "already installed"
+            if stage.endswith("installed"):
+                self._done.add(name)
             if name not in self._bars:
                 self._bars[name] = self._progress.add_task(name, total=None, stage="")
             total = None if fraction is None else 1.0
