@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from arq.connections import ArqRedis
 
 from api.db import Sessions, open_database
+from api.disk import DiskSpace
+from api.domain.disk import MB
 from api.progress import Progress
 from api.queue import JobQueue, open_redis
 from api.settings import Settings
@@ -21,6 +23,7 @@ class Resources:
     queue: JobQueue
     progress: Progress
     storage: Storage
+    disk: DiskSpace
 
 
 @asynccontextmanager
@@ -33,7 +36,8 @@ async def open_resources(settings: Settings, redis_url: str) -> AsyncIterator[Re
     progress = Progress(redis)
     try:
         async with open_database(settings) as sessions, open_storage(settings) as storage:
-            yield Resources(settings, sessions, redis, JobQueue(redis), progress, storage)
+            disk = DiskSpace(settings.masuka_data_dir, settings.masuka_min_free_disk_mb * MB)
+            yield Resources(settings, sessions, redis, JobQueue(redis), progress, storage, disk)
     finally:
         await progress.close()
         await redis.aclose(close_connection_pool=True)  # a client does not close a pool that it was given

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     masuka_max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image taken, in pixels.")
     masuka_min_image_side: int = Field(32, ge=1, description="Shortest side of a training image, in pixels.")
     masuka_max_side: int = Field(2048, ge=64, description="Largest width or height that can be generated.")
+    masuka_min_free_disk_mb: int = Field(
+        1024, ge=0, description="Disk space in MB that always stays free; jobs wait for what they need above it."
+    )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

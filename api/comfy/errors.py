@@ -5,7 +5,7 @@ EngineError
 ├── EngineSilent       comfyui_not_answering   it lives, but does not answer HTTP
 ├── PromptLost         prompt_lost             it neither queues, runs nor remembers the prompt: safe to submit again
 ├── PromptRejected     workflow_invalid, lora_missing, model_missing, value_invalid   nothing was run
-└── PromptFailed       out_of_memory, lora_unreadable, model_unreadable, node_failed   a node raised
+└── PromptFailed       out_of_memory, disk_full, lora_unreadable, model_unreadable, node_failed   a node raised
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,6 +26,7 @@ _VALUE_PROBLEMS = frozenset(
     }
 )
 _OUT_OF_MEMORY_MARKS = ("out of memory", "can't allocate memory", "not enough memory")
+_DISK_FULL_MARKS = ("No space left on device", "Disk quota exceeded")
 
 
 class EngineDied(EngineError):
@@ -136,6 +137,8 @@ def failure_error(failure: NodeFailure) -> PromptFailed:
             code="out_of_memory",
             hint="Lower width and height, use a smaller base model, or free the GPU for this one.",
         )
+    if any(mark in failure.message for mark in _DISK_FULL_MARKS):
+        return PromptFailed(f"{where} found the disk full.", code="disk_full", hint="Free some space.")
     detail = f"{where} failed: {failure.message} ({failure.exception_type})"
     if failure.exception_type.endswith("SafetensorError"):
         return PromptFailed(detail, code="lora_unreadable" if "Lora" in failure.node_type else "model_unreadable")

@@ -44,6 +44,7 @@ class Attempt:
         self._snapshot = Snapshot.from_dict(job.progress).with_changes(
             status=self.kind.running_word, attempt=job.attempt, error_code=None, error_message=None, hint=None
         )
+        self._notice: dict[str, object] = {}
         self._published = 0.0
         self._saved = 0.0
 
@@ -64,12 +65,21 @@ class Attempt:
             await self._save()
         if urgent or now - self._published >= PUBLISH_INTERVAL_SECONDS:
             self._published = now
-            await self.resources.progress.publish(self.job_id, self._snapshot)
+            await self.resources.progress.publish(self.job_id, self._shown())
+
+    async def notice(self, **over: object) -> None:
+        """Show this over whatever is reported, until called with nothing. Raises LeaseLostError."""
+        if over != self._notice:
+            self._notice = over
+            await self.progress(urgent=True)
+
+    def _shown(self) -> Snapshot:
+        return self._snapshot.with_changes(**self._notice)
 
     async def _save(self) -> None:
         try:
             async with self.resources.sessions.begin() as session:
-                await jobs.save_progress(session, self.lease, self._snapshot)
+                await jobs.save_progress(session, self.lease, self._shown())
         except DATABASE_ERRORS as exc:
             log.warning("progress_not_saved", error=str(exc))
 

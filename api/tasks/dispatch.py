@@ -110,6 +110,7 @@ class Dispatcher:
                 log.exception("outcome_not_written")  # the lease runs out, and reconcile decides
             finally:
                 attempt.release_gpu()
+                self.resources.disk.release(attempt.lease.owner)
                 del self.attempts[attempt.lease.owner]
 
     async def _attempt(self, attempt: Attempt) -> Outcome | None:
@@ -190,7 +191,9 @@ def _stopped(attempt: Attempt) -> Outcome:
 
 
 def _failed(attempt: Attempt, error: MasukaError) -> Outcome:
-    return partial(jobs.fail, lease=attempt.lease, error=error, retryable=isinstance(error, RetryableError))
+    # After a full disk another attempt begins by waiting until there is space.
+    retryable = isinstance(error, RetryableError) or error.code == "disk_full"
+    return partial(jobs.fail, lease=attempt.lease, error=error, retryable=retryable)
 
 
 def _error_of(exc: Exception) -> MasukaError:

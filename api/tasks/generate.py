@@ -22,6 +22,7 @@ from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
 from api.tasks.render import SAMPLED_PERCENT, Picture, render
+from api.tasks.room import make_room, picture_need
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
     """One attempt at one picture. Raises MasukaError; RetryableError when ComfyUI died or forgot the prompt."""
     async with attempt.resources.sessions() as session:
         asset = await _asset_of(session, attempt)
+    await make_room(attempt, picture_need(asset))
     config = asset.generation_config
     base, uses = kit.base(config["base_model"]), await _provide_loras(kit, attempt, config["loras"])
     graph = _graph(kit.templates[config["workflow"]], asset, base, uses, kit.comfy().output_prefix(attempt.prompt_id))

@@ -1,4 +1,4 @@
-"""Waits for a storage that does not answer, so that what took long to make is not made again."""
+"""Waits for a storage that does not answer or has no space, so that what took long to make is not made again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,12 +8,13 @@ import structlog
 
 from api.errors import RetryableError, StorageError
 from api.tasks.attempt import Attempt
+from api.tasks.room import wait_for_floor
 
 log = structlog.get_logger(__name__)
 
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 PASSING = frozenset({"storage_unreachable", "storage_verify_failed"})
-"""Troubles that may be over a little later; a full disk or a wrong key is not."""
+"""Troubles that may be over a little later; a wrong key is not."""
 
 T = TypeVar("T")
 
@@ -21,20 +22,26 @@ T = TypeVar("T")
 async def patiently(attempt: Attempt, work: Callable[[], Awaitable[T]]) -> T:
     """What `work` returns; done again, at growing intervals, as long as the storage is in passing trouble.
 
-    Raises RetryableError with the storage's own code when that lasts for two minutes, any other StorageError at once.
+    A full disk is waited for until it has space. Raises RetryableError with the storage's own code when another
+    trouble lasts for two minutes, any other StorageError at once.
     """
-    for pause in PAUSES_SECONDS:
+    pauses = iter(PAUSES_SECONDS)
+    while True:
         try:
             return await work()
         except StorageError as exc:
-            if exc.code not in PASSING:
+            if exc.code == "disk_full":
+                await wait_for_floor(attempt, exc.detail)
+            elif exc.code in PASSING:
+                await _pause(attempt, exc, next(pauses, None))
+            else:
                 raise
-            log.warning("storage_waited_for", seconds=pause, error=exc.detail)
-            await attempt.progress(urgent=True, message=f"{exc.detail} Trying again in {pause:g} s")
-        await asyncio.sleep(pause)
-    try:
-        return await work()
-    except StorageError as exc:
-        if exc.code not in PASSING:
-            raise
-        raise RetryableError(exc.detail, code=exc.code, value=exc.value, hint=exc.hint) from exc
+
+
+async def _pause(attempt: Attempt, trouble: StorageError, seconds: float | None) -> None:
+    if seconds is None:
+        about = {"code": trouble.code, "value": trouble.value, "hint": trouble.hint}
+        raise RetryableError(trouble.detail, **about) from trouble
+    log.warning("storage_waited_for", seconds=seconds, error=trouble.detail)
+    await attempt.progress(urgent=True, message=f"{trouble.detail} Trying again in {seconds:g} s")
+    await asyncio.sleep(seconds)

@@ -29,6 +29,8 @@ from api.tasks.dataset_files import provide_dataset
 from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
+from api.tasks.room import make_room, training_need
+from api.tasks.trainer_watch import watched
 from api.trainer import process
 from api.trainer.events import follow
 from api.trainer.lora import write_with_alpha
@@ -43,7 +45,7 @@ TRAINED_PERCENT = 98.0
 LOG_LINES = 40
 LOG_CHARACTERS = 6000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-TRY_AGAIN = frozenset({"killed", "trainer_lost", "trainer_interrupted"})
+TRY_AGAIN = frozenset({"killed", "trainer_lost", "trainer_interrupted", "disk_full"})
 """Ends that say nothing against the training itself: the next attempt resumes from the newest training checkpoint."""
 
 
@@ -57,20 +59,26 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         images = await datasets.images(session, row.dataset_id) if row.dataset_id else []
     workdir = workdir_of(kit.settings, row.id)
     base = kit.base(row.config["base_model"])
+    need = await training_need(kit.settings, row, base, images, workdir)
     try:
         await attempt.progress(
             urgent=True, stage="preparing", message="Freeing the GPU", total_steps=row.config["steps"]
         )
-        await kit.yield_gpu()
-        if not await _has_run(workdir, attempt):
+        if await _has_run(workdir, attempt):
+            attempt.resources.disk.promise(attempt.lease.owner, need)
+            await kit.yield_gpu()
+        else:
+            await make_room(attempt, need)
+            await kit.yield_gpu()
             await attempt.progress(urgent=True, message="Fetching the dataset")
             await provide_dataset(attempt, images, workdir.dataset, row)
             await _start(kit, attempt, workdir, row, base)
-        await _follow(attempt, workdir)
+        async with watched(attempt, workdir):
+            await _follow(attempt, workdir)
+            await _require_success(workdir)
     except asyncio.CancelledError:
         await _stop_if_asked(attempt, workdir)
         raise
-    await _require_success(workdir)
     attempt.release_gpu()
     kept = await _keep(attempt, workdir, row, base)
     await attempt.complete(lambda session: _record(session, row, base, kept))

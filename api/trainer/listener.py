@@ -31,7 +31,7 @@ class Listener(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: Listener
-    timeout = 10.0  # the trainer waits 5 s at most
+    timeout = None  # a trainer that is frozen half-way through a message goes on with it later
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import dataclass
 
 from api.processes import stat_of
 
@@ -45,10 +46,23 @@ def _children() -> list[int]:
     return [pid for pid in _pids() if (stat := stat_of(pid)) is not None and int(stat[1]) == os.getpid()]
 
 
-def group_members(group: int, *, session: int) -> list[int]:
-    """The processes of a group in a session, zombies not counted."""
-    return [pid for pid in _pids() if _is_member(stat_of(pid), group, session)]
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The living processes of a group in a session, as they were at one look."""
+
+    pids: tuple[int, ...]
+    stopped: bool
+    """Whether one of them is stopped, as by SIGSTOP."""
+    cpu_seconds: float
+    """Used by them and by the children they have waited for."""
 
 
-def _is_member(stat: list[str] | None, group: int, session: int) -> bool:
-    return stat is not None and stat[0] not in "ZX" and (int(stat[2]), int(stat[3])) == (group, session)
+def look_at_group(group: int, *, session: int) -> Group:
+    """Zombies are not counted."""
+    stats = {pid: stat for pid in _pids() if (stat := stat_of(pid)) is not None and _is_member(stat, group, session)}
+    ticks = sum(int(field) for stat in stats.values() for field in stat[11:15])
+    return Group(tuple(stats), any(stat[0] == "T" for stat in stats.values()), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _is_member(stat: list[str], group: int, session: int) -> bool:
+    return stat[0] not in "ZX" and (int(stat[2]), int(stat[3])) == (group, session)

@@ -16,7 +16,7 @@ from api.domain.training import FluxTrainingConfig
 from api.errors import ConflictError, EngineError
 from api.processes import boot_id, process_start
 from api.settings import PROJECT_ROOT
-from api.trainer.proc import group_members, signal_group
+from api.trainer.proc import Group, look_at_group, signal_group
 from api.trainer.simpletuner import data_backends, environment, trainer_config, webhook_config
 from api.trainer.workdir import Workdir, write_json
 
@@ -45,15 +45,28 @@ class RunnerHandle:
 
     def gone(self) -> bool:
         """Whether neither the runner nor the trainer nor any process of the trainer's group lives."""
-        return not self.alive() and not self._group_lives()
+        return not self.alive() and not self.look().pids
 
-    def _group_lives(self) -> bool:
-        return boot_id() == self.boot_id and bool(group_members(self.trainer_pid, session=self.pid))
+    def look(self) -> Group:
+        """The trainer's group; without members when it is no more, or not the one this run started."""
+        if boot_id() != self.boot_id:
+            return Group((), stopped=False, cpu_seconds=0.0)
+        return look_at_group(self.trainer_pid, session=self.pid)
 
     def kill_trainer(self) -> None:
-        """Kill the trainer's whole group, if it is still the one this run started."""
-        if self._group_lives():
-            signal_group(self.trainer_pid, signal.SIGKILL)
+        self._signal_trainer(signal.SIGKILL)
+
+    def freeze_trainer(self) -> None:
+        """Stop its processes where they are; the runner lives on and loses no message."""
+        self._signal_trainer(signal.SIGSTOP)
+
+    def thaw_trainer(self) -> None:
+        self._signal_trainer(signal.SIGCONT)
+
+    def _signal_trainer(self, number: int) -> None:
+        """To the trainer's whole group, if it is still the one this run started."""
+        if self.look().pids:
+            signal_group(self.trainer_pid, number)
 
     async def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Interrupt the trainer, after `grace` seconds kill it; return when `gone()`.

@@ -90,6 +90,13 @@ def test_the_recorded_cuda_failure_is_out_of_memory():
     assert failure_error(outcome.failure).code == "out_of_memory"
 
 
+def test_a_full_disk_is_recognised():
+    assert (
+        failure_error(NodeFailure("9", "SaveImage", "OSError", "[Errno 28] No space left on device")).code
+        == "disk_full"
+    )
+
+
 def test_any_other_exception_is_told_as_it_is():
     error = failure_error(NodeFailure("50", "TestFault", "ValueError", "boom"))
     assert (error.code, error.detail) == ("node_failed", "TestFault (node 50) failed: boom (ValueError)")

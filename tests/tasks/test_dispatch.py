@@ -103,7 +103,6 @@ async def test_work_is_found_without_a_bell(resources: Resources, dispatcher: Di
     [
         (EngineError("It broke.", code="broken"), "broken"),
         (ZeroDivisionError(), "internal_error"),
-        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (ExceptionGroup("several", [EngineError("It broke.", code="broken"), ValueError()]), "broken"),
     ],
 )
@@ -134,6 +133,8 @@ async def test_a_runner_that_ends_without_an_outcome_is_a_bug(resources: Resourc
     "error",
     [
         RetryableError("The engine died.", code="engine_died"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        EngineError("SaveImage found the disk full.", code="disk_full"),
         ConnectionRefusedError("no database"),
         OperationalError("SELECT", {}, OSError("gone")),
     ],

@@ -10,7 +10,7 @@ from api.domain.job import Kind, Queue
 from api.models import GeneratedAsset
 from api.resources import Resources
 from api.services import generation, jobs
-from api.tasks import patience
+from api.tasks import patience, room
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import store
@@ -47,6 +47,7 @@ class Scene:
 @pytest.fixture
 async def scene(resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(patience, "PAUSES_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
     picture = Picture(tmp_path / "drawn.png", 64, 64)
     picture.path.write_bytes(png())
     job_id = await add(resources.sessions)
@@ -79,11 +80,13 @@ async def test_a_storage_that_stays_away_fails_the_picture_by_name_after_every_a
     assert scene.storage.puts == 9
 
 
-async def test_a_full_disk_is_told_at_once(scene: Scene) -> None:
-    scene.storage.failures, scene.storage.code = 1, "disk_full"
+async def test_a_full_disk_is_waited_for_and_the_picture_is_not_drawn_again(scene: Scene) -> None:
+    scene.storage.failures, scene.storage.code = 5, "disk_full"
     async with on_duty(scene.worker):
-        assert await scene.end() == ("failed", "disk_full", 1)
-    assert scene.storage.puts == 1
+        assert await scene.end() == ("completed", None, 1)
+    assert scene.storage.puts == 6
+    waits = [event for event in await published(scene.resources, scene.job_id) if event["stage"] == "waiting_for_disk"]
+    assert [event["message"] for event in waits] == ["The storage does not answer. Waiting for space"] * 5
 
 
 async def test_a_cancel_while_the_picture_is_stored_leaves_no_file(scene: Scene) -> None:

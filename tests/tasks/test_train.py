@@ -18,9 +18,8 @@ from api.tasks.strays import stop_strays
 from api.tasks.train import train
 from api.trainer import process
 from tests.job_rows import read
-from tests.service import with_values
 from tests.tasks.stage import on_duty, published
-from tests.tasks.trainings import Training, begin, status_of, success, tell_trainer
+from tests.tasks.trainings import Training, begin, ended, status_of, success, tell_trainer, with_fake_trainer
 from tests.tasks.troubled import Troubled
 from tests.waiting import until, until_async
 
@@ -29,11 +28,7 @@ WAIT = ("wait", None)
 
 @pytest.fixture
 def settings(settings: Settings, engines_dir: Path, tmp_path: Path) -> Settings:
-    """The real flux-tiny, and a trainer that does as it is told."""
-    engines = tmp_path / "engines"
-    engines.mkdir()
-    (engines / "flux-tiny").symlink_to(engines_dir / "flux-tiny")
-    return with_values(settings, masuka_engines_dir=engines)
+    return with_fake_trainer(settings, engines_dir, tmp_path)
 
 
 @pytest.fixture
@@ -53,16 +48,6 @@ def worker(resources: Resources) -> Dispatcher:
 def gpu_worker(resources: Resources) -> Dispatcher:
     """Not on duty yet."""
     return Dispatcher(resources, Queue.GPU, {Kind.TRAINING: partial(train, GpuKit(resources))})
-
-
-async def ended(training: Training) -> str | None:
-    """The session's status once its job has ended."""
-
-    async def over() -> bool:
-        return (await read(training.resources.sessions, training.job_id)).finished_at is not None
-
-    await until_async(over, 20)
-    return await status_of(training)
 
 
 async def loras(resources: Resources) -> list[Model]:

@@ -16,10 +16,13 @@ from api.models import Dataset, DatasetImage, TrainingSession
 from api.resources import Resources
 from api.services import jobs, trainings
 from api.services.trainings import TrainFluxRequest
+from api.settings import Settings
 from api.tasks.train import workdir_of
 from api.trainer import process
 from api.trainer.workdir import Workdir
-from tests.service import png, tiny_lora
+from tests.job_rows import read
+from tests.service import png, tiny_lora, with_values
+from tests.waiting import until_async
 
 FAKE = Path(__file__).parent.parent / "trainer" / "fake_trainer.py"
 
@@ -51,6 +54,14 @@ class Training:
         async with self.resources.sessions.begin() as session:
             job = await jobs.retry(session, self.job_id)
         return replace(self, job_id=job.id)
+
+
+def with_fake_trainer(settings: Settings, engines_dir: Path, folder: Path) -> Settings:
+    """The real flux-tiny, and a trainer that does as it is told."""
+    engines = folder / "engines"
+    engines.mkdir()
+    (engines / "flux-tiny").symlink_to(engines_dir / "flux-tiny")
+    return with_values(settings, masuka_engines_dir=engines)
 
 
 def tell_trainer(resources: Resources, *actions: tuple[str, Any]) -> None:
@@ -92,6 +103,16 @@ async def begin(resources: Resources, folder: Path) -> Training:
         row = await trainings.submit(session, resources.settings, {"flux-tiny"}, request)
         job_id = trainings.task_of(row)
     return Training(resources, row.id, job_id, workdir_of(resources.settings, row.id))
+
+
+async def ended(training: Training) -> str | None:
+    """The session's status once its job has ended."""
+
+    async def over() -> bool:
+        return (await read(training.resources.sessions, training.job_id)).finished_at is not None
+
+    await until_async(over, 20)
+    return await status_of(training)
 
 
 async def status_of(training: Training) -> str | None:

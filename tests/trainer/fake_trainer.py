@@ -75,13 +75,33 @@ def wait(_: None) -> None:
         time.sleep(600)
 
 
+def wait_for(name: str) -> None:
+    """Until a file of this name is in the work folder."""
+    Path("waiting").touch()
+    while not Path(name).exists():
+        time.sleep(0.02)
+
+
 def die(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
 ACTIONS: dict[str, Callable[[Any], Any]] = {
     action.__name__: action
-    for action in (post, post_raw, post_elsewhere, say, say_error, steps, lora, complete, child, ignore_sigint, wait)
+    for action in (
+        post,
+        post_raw,
+        post_elsewhere,
+        say,
+        say_error,
+        steps,
+        lora,
+        complete,
+        child,
+        ignore_sigint,
+        wait,
+        wait_for,
+    )
 } | {"die": die, "exit": sys.exit}
 
 try:

@@ -11,7 +11,7 @@ import pytest
 
 from api.errors import ConflictError, EngineError
 from api.processes import process_start
-from api.trainer.events import follow
+from api.trainer.events import follow, read_events
 from api.trainer.messages import Completed, Ignored, Interrupted, Step
 from api.trainer.outcome import read_exit
 from api.trainer.process import RunnerHandle, find, recall, start
@@ -159,6 +159,40 @@ async def test_a_frozen_trainer_under_a_frozen_runner_is_stopped(workdir: Workdi
     end = read_exit(workdir)
     assert end is not None
     assert (end.requested, end.returncode) == (True, 0)
+
+
+async def test_a_frozen_trainer_does_nothing_and_loses_nothing(workdir: Workdir) -> None:
+    handle = await start(workdir, told(("steps", 400), ("child", False), ("wait", None)), job_id="job")
+    frozen = 0
+    while not (workdir.root / "waiting").exists():
+        handle.freeze_trainer()
+        await until(lambda: handle.look().stopped)
+        frozen += 1
+        handle.thaw_trainer()
+        await until(lambda: not handle.look().stopped)
+
+    assert frozen > 1
+    assert [event.seq for event in read_events(workdir)] == list(range(1, 401))
+
+
+async def test_freezing_reaches_every_process_of_the_trainer(workdir: Workdir) -> None:
+    handle = await start_waiting(workdir, ("child", False))
+
+    handle.freeze_trainer()
+
+    pids = handle.look().pids
+    assert len(pids) == 2
+    await until(lambda: {psutil.Process(pid).status() for pid in pids} == {psutil.STATUS_STOPPED})
+    assert psutil.Process(handle.pid).status() != psutil.STATUS_STOPPED
+
+
+async def test_what_the_trainer_has_computed_is_seen(workdir: Workdir) -> None:
+    handle = await start_waiting(workdir)
+
+    measured = psutil.Process(handle.trainer_pid).cpu_times()
+
+    assert handle.look().cpu_seconds == pytest.approx(measured.user + measured.system, abs=0.05)
+    assert handle.look().cpu_seconds > 0
 
 
 async def test_stopping_twice_and_stopping_what_has_ended_do_nothing(workdir: Workdir) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from api.disk import folder_bytes
+from api.domain.disk import CHECKPOINT_EXTRA_BYTES, STATE_BYTES, WEIGHT_BYTES, lora_parameters, training_bytes
 from api.domain.engine import InstalledBase
 from api.domain.lora_file import match_modules, require_match
+from api.domain.training import FluxTrainingRequest
 from api.engines import locate
 from api.trainer.lora import check_lora, single_file_targets
 from api.trainer.messages import Ignored, Step
@@ -14,7 +17,7 @@ from api.trainer.outcome import OutcomeStatus, read_exit
 from api.trainer.process import recall
 from api.trainer.state import TrainingStage
 from tests.engines.simpletuner.conftest import Interrupted
-from tests.engines.simpletuner.trainer_lab import Run
+from tests.engines.simpletuner.trainer_lab import DEFAULTS, Run
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
@@ -93,6 +96,16 @@ def test_the_lora_fits_its_base_model_and_no_other(trained: Run, flux_tiny: Inst
 def test_training_checkpoints_are_loras_too(trained: Run) -> None:
     assert [Path(folder).name for folder in trained.states[-1].checkpoints] == ["checkpoint-10", "checkpoint-20"]
     assert check_lora(trained.workdir.checkpoint_lora(10)).rank == 4
+
+
+def test_a_training_takes_no_more_disk_than_was_reserved_for_it(trained: Run, flux_tiny: InstalledBase) -> None:
+    workdir, layers = trained.workdir, locate.base_lora_targets(flux_tiny)
+    config = FluxTrainingRequest(checkpoint_interval=10).resolve(DEFAULTS)
+    images = [path.stat().st_size for path in workdir.dataset.glob("*.png")]
+
+    checkpoint = lora_parameters(config, layers) * (WEIGHT_BYTES + STATE_BYTES) + CHECKPOINT_EXTRA_BYTES
+    assert 0.05 * checkpoint < folder_bytes(workdir.checkpoint_lora(10).parent) < checkpoint
+    assert folder_bytes(workdir.root) < training_bytes(config, layers, images, stored_here=False)
 
 
 def test_a_killed_trainer_is_diagnosed(interrupted: Interrupted) -> None:

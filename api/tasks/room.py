@@ -1,0 +1,81 @@
+"""Room on the disk: a job takes what it will need before it begins, and waits, visibly, while there is too little."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from api.disk import DiskSpace, Need
+from api.domain.disk import picture_bytes, shown_bytes, training_bytes
+from api.domain.engine import InstalledBase
+from api.domain.training import FluxTrainingConfig
+from api.engines import locate
+from api.errors import JobError
+from api.models import DatasetImage, GeneratedAsset, TrainingSession
+from api.settings import Settings
+from api.tasks.attempt import Attempt
+from api.trainer.workdir import Workdir
+
+log = structlog.get_logger(__name__)
+
+WAITING_FOR_DISK = "waiting_for_disk"
+LOOK_SECONDS = 2.0
+
+
+async def make_room(attempt: Attempt, need: Need) -> None:
+    """Return when the disk has what the job needs, promised to it until its attempt has ended.
+
+    Raises JobError `disk_too_small` when no waiting would help.
+    """
+    disk, owner = attempt.resources.disk, attempt.lease.owner
+    _require_size(disk, need, (await disk.usage()).total)
+    while missing := await disk.ask(owner, need):
+        log.info("disk_waited_for", missing_bytes=missing)
+        await attempt.notice(stage=WAITING_FOR_DISK, message=_shortage(disk, missing), eta_seconds=None)
+        await asyncio.sleep(LOOK_SECONDS)
+    await attempt.notice()
+
+
+async def wait_for_floor(attempt: Attempt, reason: str) -> None:
+    """After a write that found the disk full: return a little later, when the disk has its usual reserve again."""
+    disk = attempt.resources.disk
+    log.warning("disk_waited_for", error=reason)
+    await attempt.notice(stage=WAITING_FOR_DISK, message=f"{reason} Waiting for space", eta_seconds=None)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if (await disk.usage()).free >= disk.floor:
+            break
+    await attempt.notice()
+
+
+async def training_need(
+    settings: Settings, row: TrainingSession, base: InstalledBase, images: Sequence[DatasetImage], workdir: Workdir
+) -> Need:
+    """Raises UnavailableError `base_model_not_installed`, EngineError `weights_unreadable`."""
+    config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
+    layers = await asyncio.to_thread(locate.base_lora_targets, base)
+    sizes = [image.size_bytes for image in images]
+    return Need(training_bytes(config, layers, sizes, stored_here=not settings.s3_bucket_name), workdir.root)
+
+
+def picture_need(asset: GeneratedAsset) -> Need:
+    config = asset.generation_config
+    return Need(picture_bytes(config["width"], config["height"]))
+
+
+def _require_size(disk: DiskSpace, need: Need, total: int) -> None:
+    if need.total + disk.floor > total:
+        raise JobError(
+            f"This needs {shown_bytes(need.total)} in {disk.folder}, whose whole disk has {shown_bytes(total)}, "
+            f"of which {shown_bytes(disk.floor)} stay free.",
+            code="disk_too_small",
+            value=need.total,
+            hint="Set MASUKA_DATA_DIR to a folder on a larger disk, or keep fewer training checkpoints.",
+        )
+
+
+def _shortage(disk: DiskSpace, missing: int) -> str:
+    return (
+        f"Waiting for disk space: {shown_bytes(missing)} more must be free in {disk.folder} "
+        f"({shown_bytes(disk.floor)} always stay free)"
+    )
