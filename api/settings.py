@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     masuka_min_free_disk_mb: int = Field(
         1024, ge=0, description="Disk space in MB that always stays free; jobs wait for what they need above it."
     )
+    masuka_keep_failed_days: int = Field(
+        7, ge=0, description="Days that a failed or cancelled training can be resumed by a retry; then it starts anew."
+    )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

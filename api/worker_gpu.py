@@ -7,6 +7,7 @@ from functools import partial
 
 from api.domain.job import Kind, Queue
 from api.resources import Resources
+from api.tasks.forget import forget_forever
 from api.tasks.generate import generate
 from api.tasks.gpu import open_gpu
 from api.tasks.reconcile import end_lost
@@ -22,7 +23,7 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
         await end_lost(resources)
         await stop_strays(resources)
         runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
-        yield Equipment(runners, (stop_strays_forever(resources),), kit.state)
+        yield Equipment(runners, (stop_strays_forever(resources), forget_forever(resources)), kit.state)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col
 
 from api.domain.job import Queue
+from api.domain.upload import BYTES_PER_MB
 from api.models import TrainingSession
 from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep, after_commit
 from api.routes.jobs import EXAMPLE as JOB_EXAMPLE
 from api.routes.jobs import JobOut, cancel_and_announce
 from api.routes.once import OnceDep
 from api.routes.problems import responses
-from api.services import jobs, trainings, workers
+from api.services import checkpoints, jobs, trainings, workers
 from api.services.pages import page
 from api.services.trainings import TrainFluxRequest
 
@@ -41,6 +42,7 @@ EXAMPLE: dict[str, Any] = {
     "created_at": "2026-11-22T10:00:00Z",
     "updated_at": "2026-11-22T10:10:00Z",
 }
+CHECKPOINT_EXAMPLE: dict[str, Any] = {"step": 500, "size_mb": 229.4, "created_at": "2026-11-22T10:09:30Z"}
 
 
 class SessionOut(BaseModel):
@@ -64,10 +66,21 @@ class SessionOut(BaseModel):
     updated_at: datetime
 
 
+class CheckpointOut(BaseModel):
+    """A training checkpoint in storage: a retry resumes from the newest, on whatever machine."""
+
+    step: int
+    size_mb: float
+    created_at: datetime
+
+
 class SessionDetail(SessionOut):
-    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE, "job": JOB_EXAMPLE}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {**EXAMPLE, "job": JOB_EXAMPLE, "checkpoints": [CHECKPOINT_EXAMPLE]}}
+    )
 
     job: JobOut
+    checkpoints: list[CheckpointOut] = Field(description="Newest first; none once the session is completed.")
 
 
 class SessionList(BaseModel):
@@ -108,10 +121,15 @@ async def list_sessions(
 
 @router.get("/{session_id}", responses=responses(404, 422))
 async def get_session(session: SessionDep, session_id: IdPath) -> SessionDetail:
-    """The session and its job, which has the error's code and hint and the trainer's last lines."""
+    """The session, its stored training checkpoints and its job, which has the error's code and the trainer's words."""
     row = await trainings.get(session, session_id)
     job = await jobs.get(session, trainings.task_of(row))
-    return SessionDetail(**SessionOut.model_validate(row).model_dump(), job=JobOut.model_validate(job))
+    stored = [
+        CheckpointOut(step=each.step, size_mb=round(each.size_bytes / BYTES_PER_MB, 3), created_at=each.created_at)
+        for each in await checkpoints.stored(session, row.id)
+    ]
+    about = SessionOut.model_validate(row).model_dump()
+    return SessionDetail(**about, job=JobOut.model_validate(job), checkpoints=stored)
 
 
 @router.post("/{session_id}/cancel", responses=responses(404, 409, 422), response_model=SessionOut)

@@ -112,6 +112,15 @@ async def renew(session: AsyncSession, owners: Collection[str]) -> dict[str, dat
     return {owner: cancel for owner, cancel in rows.all() if owner is not None}
 
 
+async def require_held(session: AsyncSession, lease: Lease) -> None:
+    """Raise LeaseLostError if another attempt may have taken over: then this one may not write anything either."""
+    held = sa.select(col(Job.id)).where(
+        col(Job.id) == lease.job_id, col(Job.status) == Status.RUNNING.value, _held_by(lease.owner)
+    )
+    if await session.scalar(held) is None:
+        raise LeaseLostError(value=str(lease.job_id))
+
+
 async def save_progress(session: AsyncSession, lease: Lease, snapshot: Snapshot) -> None:
     """Keep the last snapshot on the job and, for a training, on its session.
 

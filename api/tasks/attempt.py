@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -20,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISH_INTERVAL_SECONDS = 0.1
 SAVE_INTERVAL_SECONDS = 1.0
+RETELL_SECONDS = 5.0
 
 
 class Attempt:
@@ -76,6 +79,18 @@ class Attempt:
     def _shown(self) -> Snapshot:
         return self._snapshot.with_changes(**self._notice)
 
+    @property
+    def step(self) -> int:
+        """The step that clients have been told of."""
+        return self._snapshot.step
+
+    async def retell(self, past: Iterable[dict[str, Any]]) -> None:
+        """Publish changes of the snapshot that were missed, one by one; nothing of it is saved, or waited for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETELL_SECONDS):
+                for changes in past:
+                    await self.resources.progress.publish(self.job_id, self._snapshot.with_changes(**changes))
+
     async def _save(self) -> None:
         try:
             async with self.resources.sessions.begin() as session:
@@ -97,9 +112,10 @@ class Attempt:
         await self.announce(job)
 
     async def end(self, outcome: Callable[[AsyncSession], Awaitable[Job]]) -> None:
-        """Write an end without results. Raises LeaseLostError."""
+        """Write an end without results, and how far it came. Raises LeaseLostError."""
         self.ending = True
         async with self.resources.sessions.begin() as session:
+            await jobs.save_progress(session, self.lease, self._snapshot)
             job = await outcome(session)
         await self.announce(job)
 

@@ -20,11 +20,12 @@ from api.engines import catalogue, gpu, locate
 from api.errors import EngineError, JobError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
-from api.services import datasets, lora_intake
+from api.services import checkpoints, datasets, lora_intake
 from api.services.lora_intake import KeptLora
 from api.settings import Settings
 from api.storage.files import in_thread
 from api.tasks.attempt import Attempt
+from api.tasks.checkpoints import keeping_checkpoints, provide_checkpoint
 from api.tasks.dataset_files import provide_dataset
 from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
@@ -32,8 +33,9 @@ from api.tasks.patience import patiently
 from api.tasks.room import make_room, training_need
 from api.tasks.trainer_watch import watched
 from api.trainer import process
-from api.trainer.events import follow
+from api.trainer.events import follow, read_events
 from api.trainer.lora import write_with_alpha
+from api.trainer.messages import Step
 from api.trainer.outcome import OutcomeStatus, outcome
 from api.trainer.state import TrainingStage, TrainingState, fold
 from api.trainer.workdir import Workdir
@@ -42,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 TRAINED_PERCENT = 98.0
 """Training fills the bar up to here; checking and storing the LoRA is the rest."""
+MOST_RETOLD = 500
+"""Of the steps that went by without a worker; evenly spread when there were more."""
 LOG_LINES = 40
 LOG_CHARACTERS = 6000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -72,9 +76,10 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
             await kit.yield_gpu()
             await attempt.progress(urgent=True, message="Fetching the dataset")
             await provide_dataset(attempt, images, workdir.dataset, row)
-            await _start(kit, attempt, workdir, row, base)
+            resumed_at = await provide_checkpoint(attempt, workdir, row.id)
+            await _start(kit, attempt, workdir, row, base, resumed_at)
         async with watched(attempt, workdir):
-            await _follow(attempt, workdir)
+            await _follow(attempt, workdir, row)
             await _require_success(workdir)
     except asyncio.CancelledError:
         await _stop_if_asked(attempt, workdir)
@@ -123,14 +128,17 @@ async def _has_run(workdir: Workdir, attempt: Attempt) -> bool:
     return process.job_of_run(workdir) == str(attempt.job_id) and ended.failure.code not in TRY_AGAIN
 
 
-async def _start(kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> None:
+async def _start(
+    kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase, resumed_at: int
+) -> None:
     install = locate.simpletuner(kit.settings)
     config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
-    await attempt.progress(urgent=True, message="Starting the trainer")
+    message = f"Resuming from step {resumed_at}" if resumed_at else "Starting the trainer"
+    await attempt.progress(urgent=True, message=message, step=resumed_at, progress=_percent(resumed_at, config.steps))
     # A trainer that is half started when the attempt is stopped would be one that nobody knows.
-    await see_through(process.start(workdir, install, job_id=str(attempt.job_id)))
+    await see_through(process.start(workdir, install, job_id=str(attempt.job_id), resumed_at=resumed_at))
 
 
 def _precision(base: InstalledBase) -> str:
@@ -147,12 +155,35 @@ def _precision(base: InstalledBase) -> str:
     return best.value
 
 
-async def _follow(attempt: Attempt, workdir: Workdir) -> None:
-    """Until the trainer has ended."""
-    state = TrainingState()
-    async for event in follow(workdir):
-        state = fold(state, event.message, event.time)
-        await attempt.progress(**_shown(state))
+async def _follow(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
+    """Until the trainer has ended; its training checkpoints are stored as they appear."""
+    async with keeping_checkpoints(attempt, workdir, row.id, row.config["checkpoints_kept"]) as keeper:
+        state, offset = await _catch_up(attempt, workdir, row)
+        keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
+        async for event in follow(workdir, offset):
+            state = fold(state, event.message, event.time)
+            keeper.saw(state.checkpoints)
+            await attempt.progress(**_shown(state))
+
+
+async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> tuple[TrainingState, int]:
+    """The state after all that the trainer has said before we came, and where in the file that ends.
+
+    Clients are told of the steps that they missed, so that a loss curve has no gap where no worker was.
+    """
+    resumed_at = await asyncio.to_thread(process.resumed_step, workdir)
+    state = TrainingState(step=resumed_at, resumed_at=resumed_at, total_steps=row.config["steps"])
+    missed: list[TrainingState] = []
+    offset = 0
+    while events := await asyncio.to_thread(read_events, workdir, offset):
+        for event in events:
+            state = fold(state, event.message, event.time)
+            if isinstance(event.message, Step) and event.message.step > attempt.step:
+                missed.append(state)
+        offset = events[-1].offset
+    await attempt.retell(_shown(past) for past in missed[:: len(missed) // MOST_RETOLD + 1])
+    await attempt.progress(urgent=True, **_shown(state))
+    return state, offset
 
 
 async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
@@ -163,11 +194,10 @@ async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
 
 
 def _shown(state: TrainingState) -> dict[str, Any]:
-    part = state.step / state.total_steps if state.total_steps else 0.0
     shown: dict[str, Any] = {
         "stage": state.stage.value,
         "message": _sentence(state),
-        "progress": TRAINED_PERCENT * part,
+        "progress": _percent(state.step, state.total_steps),
         "step": state.step,
         "loss": state.loss,
         "learning_rate": state.learning_rate,
@@ -176,9 +206,15 @@ def _shown(state: TrainingState) -> dict[str, Any]:
     return shown | ({"total_steps": state.total_steps} if state.total_steps else {})
 
 
+def _percent(step: int, total_steps: int) -> float:
+    return TRAINED_PERCENT * step / total_steps if total_steps else 0.0
+
+
 def _sentence(state: TrainingState) -> str:
     if state.stage is TrainingStage.TRAINING:
         return f"Step {state.step} of {state.total_steps}"
+    if state.stage is TrainingStage.STARTING and state.resumed_at:
+        return f"Resuming from step {state.resumed_at}"
     text = state.stage.value.replace("_", " ").capitalize()
     return f"{text} {state.stage_current}/{state.stage_total}" if state.stage_total else text
 
@@ -210,11 +246,12 @@ async def _keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: 
     await attempt.progress(
         urgent=True, stage="storing", progress=TRAINED_PERCENT, message="Checking and storing the LoRA"
     )
-    finished = workdir.root / "finished.safetensors"
     metadata = {"masuka_session": str(row.id), "masuka_base_model": base.name}
-    written = await in_thread(write_with_alpha, workdir.final_lora, finished, row.config["alpha"], metadata)
+    written = await in_thread(write_with_alpha, workdir.final_lora, workdir.finished, row.config["alpha"], metadata)
     async with discarded_on_cancel(attempt, lora_intake.file_key(row.name, written.sha256)):
-        return await patiently(attempt, partial(lora_intake.keep, attempt.resources.storage, base, row.name, finished))
+        return await patiently(
+            attempt, partial(lora_intake.keep, attempt.resources.storage, base, row.name, workdir.finished)
+        )
 
 
 async def _offer(kit: GpuKit, kept: KeptLora) -> None:
@@ -227,9 +264,9 @@ async def _offer(kit: GpuKit, kept: KeptLora) -> None:
 
 def _tidy(workdir: Workdir) -> None:
     """The LoRA is registered: keep the logs and the messages, drop what was only needed for it."""
-    for folder in (workdir.dataset, workdir.cache, workdir.output):
+    workdir.finished.unlink(missing_ok=True)
+    for folder in workdir.working_state:
         shutil.rmtree(folder, ignore_errors=True)
-    (workdir.root / "finished.safetensors").unlink(missing_ok=True)
 
 
 # ---- in the database ---------------------------------------------------------------------------------------------
@@ -246,3 +283,4 @@ async def _record(session: AsyncSession, row: TrainingSession, base: InstalledBa
         model_type=row.model_type,
         trigger_word=row.config["trigger_word"],
     )
+    await checkpoints.unmark(session, row.id)

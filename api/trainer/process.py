@@ -125,11 +125,12 @@ def prepare(
 
 
 async def start(
-    workdir: Workdir, install: TrainerInstall, *, job_id: str, grace: float = GRACE_SECONDS
+    workdir: Workdir, install: TrainerInstall, *, job_id: str, resumed_at: int = 0, grace: float = GRACE_SECONDS
 ) -> RunnerHandle:
     """Start the trainer in a prepared `workdir`, under a runner that outlives us.
 
-    Files of an earlier run are kept as `run-N`; the trainer resumes from its newest training checkpoint.
+    Files of an earlier run are kept as `run-N`; the trainer resumes from its newest training checkpoint, which is
+    that of step `resumed_at` (0: there is none).
     Raises ConflictError `trainer_running`, EngineError `trainer_not_started`.
     """
     earlier = recall(workdir)
@@ -141,6 +142,7 @@ async def start(
         "env": environment(install, workdir, job_id=job_id, inherited=dict(os.environ)),
         "grace_seconds": grace,
         "webhook": webhook_config(),
+        "resumed_at": resumed_at,
     }
     write_json(workdir.spec, spec)
     await _launch(workdir)
@@ -168,11 +170,23 @@ def recall(workdir: Workdir) -> RunnerHandle | None:
 
 def job_of_run(workdir: Workdir) -> str | None:
     """The job that the newest run in `workdir` was started for; None if there never was one."""
-    try:
-        env: dict[str, str] = json.loads(workdir.spec.read_text())["env"]
-    except FileNotFoundError:
-        return None
+    env: dict[str, str] = _spec(workdir).get("env", {})
     return env.get("SIMPLETUNER_JOB_ID")
+
+
+def resumed_step(workdir: Workdir) -> int:
+    """The step that the newest run in `workdir` was to resume at, which it says itself only once all is loaded."""
+    step: int = _spec(workdir).get("resumed_at", 0)
+    return step
+
+
+def _spec(workdir: Workdir) -> dict[str, Any]:
+    """What the newest run was started with; empty if there never was one."""
+    try:
+        value: dict[str, Any] = json.loads(workdir.spec.read_text())
+    except FileNotFoundError:
+        return {}
+    return value
 
 
 def find(workdir: Workdir) -> RunnerHandle | None:

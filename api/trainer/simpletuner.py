@@ -12,6 +12,8 @@ from api.errors import InputError
 from api.trainer.workdir import Workdir
 
 LARGEST_TRAINER_SEED = 2**31 - 1
+DATASET_BACKEND = "images"
+"""The trainer's id of the dataset, also in the names of its files."""
 
 _AUTO_PRECISIONS = {"bf16": "no_change", "fp8": "fp8-quanto", "int8": "int8-quanto", "nf4": "nf4-bnb"}
 _GPU_PRECISIONS = {"fp8-quanto", "nf4-bnb"}
@@ -65,6 +67,7 @@ def trainer_config(
         "vae_batch_size": 1,  # a larger one needs that many images in every bucket
         "checkpoint_step_interval": config.checkpoint_interval,
         "checkpoints_total_limit": config.checkpoints_kept,
+        "checkpointing_use_tempdir": True,  # one that is killed while it saves leaves no half of a newest one
         "resume_from_checkpoint": "latest",  # starts fresh where there is none
         "seed": trainer_seed(config.seed),
         "disable_bucket_pruning": True,
@@ -84,7 +87,7 @@ def data_backends(config: FluxTrainingConfig, workdir: Workdir) -> list[dict[str
     """
     return [
         {
-            "id": "images",
+            "id": DATASET_BACKEND,
             "type": "local",
             "dataset_type": "image",
             "instance_data_dir": str(workdir.dataset),

@@ -85,8 +85,29 @@ class Workdir:
     def stderr(self) -> Path:
         return self.run / "stderr.log"
 
-    def checkpoint_lora(self, step: int) -> Path:
-        return self.output / f"checkpoint-{step}" / FINAL_LORA
+    def checkpoint(self, step: int) -> Path:
+        """A training checkpoint, under SimpleTuner's name for it."""
+        return self.output / f"checkpoint-{step}"
+
+    @property
+    def fetched(self) -> Path:
+        """A training checkpoint on its way from the storage; renamed into `output` once it is whole."""
+        return self.root / "fetched"
+
+    @property
+    def finished(self) -> Path:
+        """The final LoRA with its alpha, on its way to the storage."""
+        return self.root / "finished.safetensors"
+
+    @property
+    def working_state(self) -> tuple[Path, ...]:
+        """All that is of use only until the training is over; the rest are configuration, messages and logs."""
+        return self.dataset, self.cache, self.output, self.fetched, self.finished
+
+    @property
+    def given_up(self) -> Path:
+        """What nobody will use again, and is about to be removed."""
+        return self.root / "given-up"
 
 
 def write_json(path: Path, value: Any) -> None:

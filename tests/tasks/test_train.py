@@ -2,24 +2,30 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from api.domain.job import Kind, Queue
 from api.models import Model
 from api.resources import Resources
 from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
-from api.tasks.gpu import GpuKit
 from api.tasks.strays import stop_strays
-from api.tasks.train import train
 from api.trainer import process
 from tests.job_rows import read
 from tests.tasks.stage import on_duty, published
-from tests.tasks.trainings import Training, begin, ended, status_of, success, tell_trainer, with_fake_trainer
+from tests.tasks.trainings import (
+    Training,
+    begin,
+    ended,
+    gpu_worker,
+    status_of,
+    success,
+    tell_trainer,
+    waits,
+    with_fake_trainer,
+)
 from tests.tasks.troubled import Troubled
 from tests.waiting import until, until_async
 
@@ -45,19 +51,9 @@ def worker(resources: Resources) -> Dispatcher:
     return gpu_worker(resources)
 
 
-def gpu_worker(resources: Resources) -> Dispatcher:
-    """Not on duty yet."""
-    return Dispatcher(resources, Queue.GPU, {Kind.TRAINING: partial(train, GpuKit(resources))})
-
-
 async def loras(resources: Resources) -> list[Model]:
     async with resources.sessions() as session:
         return list((await session.scalars(sa.select(Model))).all())
-
-
-def waits(training: Training) -> bool:
-    """The trainer was started and has come to where it waits."""
-    return (training.workdir.root / "waiting").exists()
 
 
 async def test_a_training_ends_with_a_registered_lora_where_comfyui_finds_it(

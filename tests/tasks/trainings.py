@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import col
 
+from api.domain.job import Kind, Queue
 from api.engines import receipt
 from api.engines.receipt import Receipt
 from api.models import Dataset, DatasetImage, TrainingSession
@@ -17,7 +19,9 @@ from api.resources import Resources
 from api.services import jobs, trainings
 from api.services.trainings import TrainFluxRequest
 from api.settings import Settings
-from api.tasks.train import workdir_of
+from api.tasks.dispatch import Dispatcher
+from api.tasks.gpu import GpuKit
+from api.tasks.train import train, workdir_of
 from api.trainer import process
 from api.trainer.workdir import Workdir
 from tests.job_rows import read
@@ -64,6 +68,11 @@ def with_fake_trainer(settings: Settings, engines_dir: Path, folder: Path) -> Se
     return with_values(settings, masuka_engines_dir=engines)
 
 
+def gpu_worker(resources: Resources) -> Dispatcher:
+    """Not on duty yet."""
+    return Dispatcher(resources, Queue.GPU, {Kind.TRAINING: partial(train, GpuKit(resources))})
+
+
 def tell_trainer(resources: Resources, *actions: tuple[str, Any]) -> None:
     """From its next start on the trainer does this."""
     env = {"FAKE_TRAINER": json.dumps(actions)}
@@ -79,7 +88,7 @@ def success(folder: Path) -> tuple[tuple[str, Any], ...]:
     return ("steps", 3), ("lora", str(path)), ("complete", None)
 
 
-async def begin(resources: Resources, folder: Path) -> Training:
+async def begin(resources: Resources, folder: Path, **choices: Any) -> Training:
     """A pending training on a dataset of one picture."""
     dataset = Dataset(name="me", storage_path="datasets/me", image_count=1, is_processed=True)
     picture = folder / "picture.png"
@@ -95,7 +104,8 @@ async def begin(resources: Resources, folder: Path) -> Training:
         width=64,
         height=64,
     )
-    request = TrainFluxRequest(dataset_id=dataset.id, base_model="flux-tiny", steps=3, resolution=64)
+    asked: dict[str, Any] = {"base_model": "flux-tiny", "steps": 3, "resolution": 64, **choices}
+    request = TrainFluxRequest(dataset_id=dataset.id, **asked)
     async with resources.sessions.begin() as session:
         session.add(dataset)
         await session.flush()
@@ -121,3 +131,18 @@ async def status_of(training: Training) -> str | None:
             sa.select(col(TrainingSession.status)).where(col(TrainingSession.id) == training.id)
         )
         return status
+
+
+async def ended(training: Training) -> str | None:
+    """The session's status once its job has ended."""
+
+    async def over() -> bool:
+        return (await read(training.resources.sessions, training.job_id)).finished_at is not None
+
+    await until_async(over, 20)
+    return await status_of(training)
+
+
+def waits(training: Training) -> bool:
+    """The trainer was started and has come to where it waits."""
+    return (training.workdir.root / "waiting").exists()

@@ -5,6 +5,7 @@ For what the real one will not do when asked. FAKE_TRAINER holds a list of [acti
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = json.loads(Path(os.environ["CONFIG_PATH"]).read_text())
+OUTPUT = Path(CONFIG["output_dir"])
 CALLBACK = json.loads(Path(CONFIG["webhook_config"]).read_text())["callback_url"]
 
 
@@ -51,9 +53,28 @@ def steps(count: int) -> None:
 
 
 def lora(source: str) -> None:
-    output = Path(CONFIG["output_dir"])
-    output.mkdir(exist_ok=True)
-    (output / "pytorch_lora_weights.safetensors").write_bytes(Path(source).read_bytes())
+    (OUTPUT / "pytorch_lora_weights.safetensors").write_bytes(Path(source).read_bytes())
+
+
+def checkpoint(source: str) -> None:
+    """Save the training checkpoint that lies ready at `source`."""
+    target = OUTPUT / Path(source).name
+    shutil.copytree(source, f"{target}-tmp")
+    Path(f"{target}-tmp").rename(target)
+    post({"type": "training.checkpoint", "checkpoint": {"path": str(target)}})
+
+
+def prune(name: str) -> None:
+    shutil.rmtree(OUTPUT / name)
+
+
+def resume(total: int) -> None:
+    """Train on from the newest training checkpoint, found as SimpleTuner finds it."""
+    names = [name for name in os.listdir(OUTPUT) if name.startswith("checkpoint") and not name.endswith("tmp")]
+    start = max(int(name.split("-")[1]) for name in names)
+    for step in range(start, total + 1):
+        data = {"status": "running", "global_resume_step": start}
+        post({"type": "training.status", "data": data, "progress": {"current": step, "total": total}})
 
 
 def complete(_: None) -> None:
@@ -96,6 +117,9 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
         say_error,
         steps,
         lora,
+        checkpoint,
+        prune,
+        resume,
         complete,
         child,
         ignore_sigint,
@@ -104,6 +128,7 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
     )
 } | {"die": die, "exit": sys.exit}
 
+OUTPUT.mkdir(exist_ok=True)
 try:
     for name, argument in json.loads(os.environ["FAKE_TRAINER"]):
         ACTIONS[name](argument)

@@ -16,6 +16,7 @@ from api.trainer.messages import Ignored, Step
 from api.trainer.outcome import OutcomeStatus, read_exit
 from api.trainer.process import recall
 from api.trainer.state import TrainingStage
+from api.trainer.workdir import FINAL_LORA
 from tests.engines.simpletuner.conftest import Interrupted
 from tests.engines.simpletuner.trainer_lab import DEFAULTS, Run
 
@@ -95,7 +96,7 @@ def test_the_lora_fits_its_base_model_and_no_other(trained: Run, flux_tiny: Inst
 
 def test_training_checkpoints_are_loras_too(trained: Run) -> None:
     assert [Path(folder).name for folder in trained.states[-1].checkpoints] == ["checkpoint-10", "checkpoint-20"]
-    assert check_lora(trained.workdir.checkpoint_lora(10)).rank == 4
+    assert check_lora(trained.workdir.checkpoint(10) / FINAL_LORA).rank == 4
 
 
 def test_a_training_takes_no_more_disk_than_was_reserved_for_it(trained: Run, flux_tiny: InstalledBase) -> None:
