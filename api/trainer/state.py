@@ -121,7 +121,7 @@ def _step(state: TrainingState, message: Step, at: float) -> TrainingState:
         _enter(state, TrainingStage.TRAINING),
         step=message.step,
         total_steps=message.total,
-        resumed_at=message.resumed_at,
+        resumed_at=message.resumed_at or state.resumed_at,  # the first message of a run does not know yet
         loss=state.loss if message.loss is None else message.loss,
         learning_rate=state.learning_rate if message.learning_rate is None else message.learning_rate,
         epoch=state.epoch if message.epoch is None else message.epoch,

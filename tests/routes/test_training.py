@@ -1,9 +1,12 @@
 """`/api/training`: a training asked for, looked at and cancelled."""
 
 from typing import Any
+from uuid import UUID
 
 from api.domain.progress import Snapshot
 from api.errors import EngineError
+from api.models import TrainingCheckpoint
+from api.models.base import utcnow
 from api.services import jobs
 from api.settings import Settings
 from tests.service import Service, assert_problem, serving, with_values
@@ -46,6 +49,19 @@ async def test_what_the_request_says_goes_before_every_default(service: Service)
     assert training["name"] == "mine"
     expected = {"rank": 8, "alpha": 4.0, "steps": 10, "trigger_word": "sks", "base_model": "flux-tiny"}
     assert expected.items() <= training["config"].items()
+
+
+async def test_the_training_checkpoints_in_storage_are_shown_newest_first(any_service: Service) -> None:
+    training = await any_service.training()
+    async with any_service.resources.sessions.begin() as session:
+        for step, size, stored_at in ((250, 3_000_000_000, utcnow()), (500, 1024**2, utcnow()), (750, 0, None)):
+            row = TrainingCheckpoint(session_id=UUID(training["id"]), step=step, size_bytes=size, stored_at=stored_at)
+            session.add(row)
+
+    shown = (await any_service.client.get(f"/api/training/{training['id']}")).json()["checkpoints"]
+
+    assert [(each["step"], each["size_mb"]) for each in shown] == [(500, 1.0), (250, 2861.023)]
+    assert all(each["created_at"] for each in shown)
 
 
 async def test_progress_and_failure_are_shown_on_the_session(any_service: Service) -> None:

@@ -133,13 +133,13 @@ async def status_of(training: Training) -> str | None:
         return status
 
 
-async def ended(training: Training) -> str | None:
+async def ended(training: Training, seconds: float = 20) -> str | None:
     """The session's status once its job has ended."""
 
     async def over() -> bool:
         return (await read(training.resources.sessions, training.job_id)).finished_at is not None
 
-    await until_async(over, 20)
+    await until_async(over, seconds)
     return await status_of(training)
 
 
