@@ -108,7 +108,7 @@ async def test_each_is_stored_whole_and_the_newest_are_kept(
     training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
 ) -> None:
     tell_trainer(
-        resources, saves(tmp_path, 3), ("await_file", "6"), saves(tmp_path, 6), ("await_file", "9"), saves(tmp_path, 9),
+        resources, saves(tmp_path, 3), ("wait_for", "6"), saves(tmp_path, 6), ("wait_for", "9"), saves(tmp_path, 9),
         WAIT,
     )  # fmt: skip
     async with on_duty(worker):
@@ -132,12 +132,11 @@ async def test_each_is_stored_whole_and_the_newest_are_kept(
 async def test_a_storage_that_does_not_answer_is_waited_for_while_steps_are_followed(
     training: Training, resources: Resources, tmp_path: Path
 ) -> None:
-    tell_trainer(resources, saves(tmp_path, 3), at_step(4), ("await_file", "on"), at_step(5), WAIT)
+    tell_trainer(resources, saves(tmp_path, 3), at_step(4), ("wait_for", "on"), at_step(5), WAIT)
     troubled = Troubled(resources.storage, failures=3)
     async with on_duty(gpu_worker(replace(resources, storage=troubled))):  # type: ignore[arg-type]
         await until(lambda: troubled.puts >= 2)
         (training.workdir.root / "on").touch()
-        await until(lambda: waits(training))
         await stored(training, 3)
 
         async def followed() -> bool:
@@ -150,15 +149,13 @@ async def test_a_storage_that_does_not_answer_is_waited_for_while_steps_are_foll
 async def test_one_that_is_pruned_while_it_is_stored_gives_way_to_the_newer(
     training: Training, resources: Resources, tmp_path: Path
 ) -> None:
-    tell_trainer(
-        resources, saves(tmp_path, 3), ("await_file", "on"), ("prune", "checkpoint-3"), saves(tmp_path, 6), WAIT
-    )
+    tell_trainer(resources, saves(tmp_path, 3), ("wait_for", "on"), ("prune", "checkpoint-3"), saves(tmp_path, 6), WAIT)
     slow = Troubled(resources.storage, go_on=asyncio.Event())
     assert slow.go_on is not None
     async with on_duty(gpu_worker(replace(resources, storage=slow))):  # type: ignore[arg-type]
         await until(lambda: slow.puts == 1)
         (training.workdir.root / "on").touch()
-        await until(lambda: waits(training))
+        await until(training.workdir.checkpoint(6).exists)
         slow.go_on.set()
         await stored(training, 6)
 
@@ -191,7 +188,7 @@ async def test_an_upload_that_was_cut_off_is_finished_by_the_next_worker_and_lea
 async def test_a_completed_training_leaves_none(
     training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
 ) -> None:
-    tell_trainer(resources, saves(tmp_path, 3), ("await_file", "on"), *success(tmp_path))
+    tell_trainer(resources, saves(tmp_path, 3), ("wait_for", "on"), *success(tmp_path))
     async with on_duty(worker):
         await stored(training, 3)
         (training.workdir.root / "on").touch()
@@ -237,7 +234,7 @@ async def two_stored(
     training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
 ) -> AsyncIterator[Training]:
     """Steps 3 and 6 are in storage, the trainer waits; the next one resumes and waits."""
-    tell_trainer(resources, saves(tmp_path, 3), ("await_file", "6"), saves(tmp_path, 6), WAIT)
+    tell_trainer(resources, saves(tmp_path, 3), ("wait_for", "6"), saves(tmp_path, 6), WAIT)
     async with on_duty(worker):
         await stored(training, 3)
         (training.workdir.root / "6").touch()
@@ -286,7 +283,7 @@ async def test_a_retry_resumes_what_was_cancelled(two_stored: Training) -> None:
 async def test_a_worker_that_comes_back_tells_the_steps_it_missed_and_never_an_earlier_one(
     training: Training, worker: Dispatcher, resources: Resources
 ) -> None:
-    tell_trainer(resources, at_step(1), at_step(2), ("await_file", "on"), at_step(3), at_step(4), at_step(5), WAIT)
+    tell_trainer(resources, at_step(1), at_step(2), ("wait_for", "on"), at_step(3), at_step(4), at_step(5), WAIT)
 
     async def told_so_far() -> bool:
         return 1 in await steps_told(training, 1)
@@ -294,7 +291,7 @@ async def test_a_worker_that_comes_back_tells_the_steps_it_missed_and_never_an_e
     async with on_duty(worker):
         await until_async(told_so_far)
     (training.workdir.root / "on").touch()
-    await until(lambda: waits(training))
+    await until(lambda: final_state(training.workdir).step == 5)
 
     async with on_duty(gpu_worker(resources)):
 

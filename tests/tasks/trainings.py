@@ -115,16 +115,6 @@ async def begin(resources: Resources, folder: Path, **choices: Any) -> Training:
     return Training(resources, row.id, job_id, workdir_of(resources.settings, row.id))
 
 
-async def ended(training: Training) -> str | None:
-    """The session's status once its job has ended."""
-
-    async def over() -> bool:
-        return (await read(training.resources.sessions, training.job_id)).finished_at is not None
-
-    await until_async(over, 20)
-    return await status_of(training)
-
-
 async def status_of(training: Training) -> str | None:
     async with training.resources.sessions() as session:
         status: str | None = await session.scalar(

@@ -105,7 +105,7 @@ def test_a_training_takes_no_more_disk_than_was_reserved_for_it(trained: Run, fl
     images = [path.stat().st_size for path in workdir.dataset.glob("*.png")]
 
     checkpoint = lora_parameters(config, layers) * (WEIGHT_BYTES + STATE_BYTES) + CHECKPOINT_EXTRA_BYTES
-    assert 0.05 * checkpoint < folder_bytes(workdir.checkpoint_lora(10).parent) < checkpoint
+    assert 0.05 * checkpoint < folder_bytes(workdir.checkpoint(10)) < checkpoint
     assert folder_bytes(workdir.root) < training_bytes(config, layers, images, stored_here=False)
 
 
