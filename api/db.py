@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from api.errors import ConfigError
+from api.errors import ConfigError, UnreachableError
 from api.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -73,12 +73,27 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
                 await connection.run_sync(_upgrade)
     except DATABASE_ERRORS as exc:
+        where = engine.url.render_as_string(hide_password=True)
+        if _may_come(exc):
+            raise UnreachableError(
+                f"The database does not answer: {_reason(exc)}.",
+                code="database_unreachable",
+                value=where,
+                hint="Start it, or check DATABASE_URL: server and port.",
+            ) from exc
         raise ConfigError(
             f"The database does not let us in: {_reason(exc)}.",
             code="database_unreachable",
-            value=engine.url.render_as_string(hide_password=True),
+            value=where,
             hint="Check DATABASE_URL: server, port, user, password and database name.",
         ) from exc
+
+
+def _may_come(exc: BaseException) -> bool:
+    """Whether the server is away, starting, ending or full, and not just unwilling."""
+    said = getattr(exc, "orig", None) or exc
+    state = getattr(said, "sqlstate", None) or ""
+    return isinstance(said, OSError) or state.startswith(("08", "53", "57P"))
 
 
 def _reason(exc: BaseException) -> str:

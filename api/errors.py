@@ -2,6 +2,7 @@
 
 MasukaError                     500 internal_error
 ├── ConfigError                     a setting or a file of the installation is wrong; one line at start
+│   └── UnreachableError            a server that a setting names does not answer now; waiting may help
 ├── InputError                  422 the request cannot be carried out as it is; nothing was changed
 │   ├── NotFoundError           404
 │   ├── ConflictError           409
@@ -49,6 +50,12 @@ class ConfigError(MasukaError):
 
     title = "Wrong configuration"
     default_code = "config_invalid"
+
+
+class UnreachableError(ConfigError):
+    """A server does not answer at the moment, or a setting names the wrong one."""
+
+    default_code = "unreachable"
 
 
 class InputError(MasukaError):

@@ -70,6 +70,11 @@ def answers(path: Path) -> bool:
     return _ask(path, b"PING\r\n", PING_SECONDS).startswith(b"+PONG")
 
 
+def lives(path: Path) -> bool:
+    """Whether a server on this socket says anything at all, be it that it still reads its data."""
+    return _ask(path, b"PING\r\n", PING_SECONDS) != b""
+
+
 def _ask(path: Path, question: bytes, seconds: float) -> bytes:
     """The beginning of the server's answer; nothing when there is none. Needs no client, which takes long to load."""
     with socket.socket(socket.AF_UNIX) as client:

@@ -1,7 +1,8 @@
 """Everything a process of MASUKA holds open, opened and closed in one place; the API and the workers share it."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from arq.connections import ArqRedis
@@ -9,10 +10,15 @@ from arq.connections import ArqRedis
 from api.db import Sessions, open_database
 from api.disk import DiskSpace
 from api.domain.disk import MB
+from api.errors import UnreachableError
+from api.logs import report
 from api.progress import Progress
 from api.queue import JobQueue, open_redis
 from api.settings import Settings
 from api.storage import Storage, open_storage
+
+REACH_SECONDS = 2.0
+"""Between two looks for a database that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +47,24 @@ async def open_resources(settings: Settings, redis_url: str) -> AsyncIterator[Re
     finally:
         await progress.close()
         await redis.aclose(close_connection_pool=True)  # a client does not close a pool that it was given
+
+
+async def until_reachable(settings: Settings, stopped: asyncio.Event) -> bool:
+    """Wait for a database that does not answer yet, saying so once; False when `stopped` came first.
+
+    The other servers are only needed later, and their absence is then waited out. Raises ConfigError when waiting
+    would not help.
+    """
+    said = ""
+    while not stopped.is_set():
+        try:
+            async with open_database(settings):
+                return True
+        except UnreachableError as exc:
+            if exc.detail != said:
+                report(exc)
+                said = exc.detail
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REACH_SECONDS):
+                await stopped.wait()
+    return False

@@ -9,10 +9,13 @@ from api.errors import ConfigError
 from api.logs import configure_logs, report
 from api.main import create_app
 from api.redis_address import redis_url
-from api.resources import open_resources
+from api.resources import open_resources, until_reachable
 from api.settings import Settings, load_settings
+from api.signs import give_signs
 
 GRACEFUL_SECONDS = 5
+NOT_STARTED = 3
+"""The exit code when the application or its socket could not be opened."""
 
 
 def main() -> int:
@@ -21,24 +24,34 @@ def main() -> int:
         settings = load_settings()
         configure_logs(settings.masuka_log_level)
         settings.require_safe_bind(settings.masuka_host)
-        asyncio.run(_try_out(settings))
+        config = uvicorn.Config(
+            create_app(settings),
+            host=settings.masuka_host,
+            port=settings.masuka_port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            return runner.run(_serve(settings, config))
     except ConfigError as exc:
         return report(exc)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.masuka_host,
-        port=settings.masuka_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
-    return 0
+    except KeyboardInterrupt:  # uvicorn has ended in good order and passes on the signal that it was told by
+        return 0
 
 
-async def _try_out(settings: Settings) -> None:
-    """Open and close everything once: inside uvicorn, what is wrong would be a traceback. Raises ConfigError."""
-    async with open_resources(settings, redis_url(settings)):
-        pass
+async def _serve(settings: Settings, config: uvicorn.Config) -> int:
+    """Raises ConfigError for what would be a traceback inside uvicorn."""
+    signs = asyncio.create_task(give_signs())
+    try:
+        await until_reachable(settings, asyncio.Event())
+        async with open_resources(settings, redis_url(settings)):
+            pass
+        server = uvicorn.Server(config)
+        await server.serve()
+        return 0 if server.started else NOT_STARTED
+    finally:
+        signs.cancel()
 
 
 if __name__ == "__main__":

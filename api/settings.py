@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )
+    masuka_hang_seconds: float = Field(
+        30,
+        ge=2,
+        description="A part of `masuka up` that gives no sign of life for so long is killed and started again.",
+    )
+    masuka_stop_training: bool = Field(
+        False, description="Stop trainers at a training checkpoint when the GPU worker is stopped; else they go on."
+    )
     masuka_log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="Least severe log line shown."
     )

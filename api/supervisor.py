@@ -7,6 +7,9 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -15,30 +18,60 @@ from api import redis_server
 from api.bind import base_url, free_port, reachable, require_free
 from api.child import ChildSpec, Tell, keep
 from api.errors import ConfigError
+from api.leftovers import end_leftovers
 from api.redis_address import socket_path
 from api.scratch import scratch_root
 from api.settings import Settings
+from api.signs import Watch
 
 POLL_SECONDS = 0.05
 REDIS_SECONDS = 30.0
+REDIS_STOP_SECONDS = 3.0
+ANSWER_SECONDS = 2.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MODULES = {"api": "api.serve", "worker-cpu": "api.worker_cpu", "worker-gpu": "api.worker_gpu"}
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all children have in common."""
+
+    settings: Settings
+    host: str
+    port: int
+    tell: Tell
+    hurry: asyncio.Event
+    """Set by the second signal: nobody waits for anything any more."""
+
+
 async def up(settings: Settings, host: str, port: int, tell: Tell) -> int:
-    """Run everything until SIGINT, SIGTERM or SIGHUP; the exit code.
+    """Run everything until SIGINT, SIGTERM or SIGHUP; the exit code. A second signal ends it faster.
 
     Raises ConfigError for an unsafe bind, a port in use, or a data folder that another `masuka up` uses.
     """
     settings.require_safe_bind(host)
     settings.make_data_dir()
     with only_one(settings):
-        require_free(host, port)
-        port = port or free_port(host)
-        stopped = asyncio.Event()
+        stopped, hurry = asyncio.Event(), asyncio.Event()
         for number in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        return await _first(_everything(settings, host, port, _told_once(tell)), _ended_well(stopped))
+            asyncio.get_running_loop().add_signal_handler(number, _heard, settings, stopped, hurry, tell)
+        await asyncio.to_thread(end_leftovers, _records(settings), tell)
+        require_free(host, port)
+        house = House(settings, host, port or free_port(host), _told_once(tell), hurry)
+        code = await _first(_everything(house), _ended_well(stopped))
+        if stopped.is_set():
+            tell("masuka", "stopped")
+        return code
+
+
+def _heard(settings: Settings, stopped: asyncio.Event, hurry: asyncio.Event, tell: Tell) -> None:
+    if not stopped.is_set():
+        trainer = "is stopped at a checkpoint" if settings.masuka_stop_training else "goes on by itself"
+        tell("masuka", f"stopping: a picture may be finished, a trainer {trainer}; a second signal ends it faster")
+        stopped.set()
+    elif not hurry.is_set():
+        tell("masuka", "stopping now")
+        hurry.set()
 
 
 async def _ended_well(stopped: asyncio.Event) -> int:
@@ -46,53 +79,70 @@ async def _ended_well(stopped: asyncio.Event) -> int:
     return 0
 
 
-async def _everything(settings: Settings, host: str, port: int, tell: Tell) -> int:
+async def _everything(house: House) -> int:
     """Keep all of it running; the exit code of the first child that must not be started again.
 
     Cancelled, it ends the services first, and Redis when they are gone.
     """
-    if settings.redis_url:
-        return await _services(settings, host, port, tell)
-    redis = asyncio.create_task(keep(_redis(settings), tell))
+    if house.settings.redis_url:
+        return await _services(house)
+    redis = asyncio.create_task(keep(_redis(house.settings), house.tell, house.hurry))
     try:
-        return await _first(_services_with_redis(settings, host, port, tell), _result(redis))
+        return await _first(_services_with_redis(house), _result(redis))
     finally:
         redis.cancel()
         await asyncio.gather(redis, return_exceptions=True)
 
 
-async def _services_with_redis(settings: Settings, host: str, port: int, tell: Tell) -> int:
-    await _redis_answers(settings)
-    return await _services(settings, host, port, tell)
+async def _services_with_redis(house: House) -> int:
+    await _redis_answers(house.settings)
+    return await _services(house)
 
 
-async def _services(settings: Settings, host: str, port: int, tell: Tell) -> int:
+async def _services(house: House) -> int:
     # Uploads may be larger than a /tmp in memory: temporary files belong on the data disk.
-    scratch_root(settings).mkdir(exist_ok=True)
-    mine = {
-        "MASUKA_HOST": host,
-        "MASUKA_PORT": str(port),
-        "PYTHONUNBUFFERED": "1",
-        "TMPDIR": str(scratch_root(settings)),
-    }
-    logs = settings.masuka_data_dir / "logs"
-    specs = [
-        ChildSpec(name, (sys.executable, "-m", module), {**os.environ, **mine}, logs / f"{name}.log")
-        for name, module in MODULES.items()
-    ]
-    telling = asyncio.create_task(_tell_when_ready(settings, host, port, tell))
+    scratch_root(house.settings).mkdir(exist_ok=True)
+    telling = asyncio.create_task(_tell_when_ready(house))
     try:
-        return await _first(*(keep(spec, tell) for spec in specs))
+        return await _first(*(keep(_service(house, name), house.tell, house.hurry) for name in MODULES))
     finally:
         telling.cancel()
+
+
+def _service(house: House, name: str) -> ChildSpec:
+    mine = {
+        "MASUKA_HOST": house.host,
+        "MASUKA_PORT": str(house.port),
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(scratch_root(house.settings)),
+    }
+    return ChildSpec(
+        name,
+        (sys.executable, "-m", MODULES[name]),
+        {**os.environ, **mine},
+        house.settings.masuka_data_dir / "logs" / f"{name}.log",
+        watch=Watch(house.settings.masuka_hang_seconds, partial(_lives, house) if name == "api" else None),
+        record=_records(house.settings) / f"{name}.json",
+    )
 
 
 def _redis(settings: Settings) -> ChildSpec:
     async def before() -> None:
         await asyncio.to_thread(redis_server.prepare, settings)
 
-    command = tuple(redis_server.command(settings))
-    return ChildSpec("redis", command, {"PATH": os.defpath}, settings.masuka_data_dir / "logs" / "redis.log", before)
+    async def lives() -> bool:
+        return await asyncio.to_thread(redis_server.lives, socket_path(settings))
+
+    return ChildSpec(
+        "redis",
+        tuple(redis_server.command(settings)),
+        {"PATH": os.defpath},
+        settings.masuka_data_dir / "logs" / "redis.log",
+        before,
+        Watch(settings.masuka_hang_seconds, lives),
+        _records(settings) / "redis.json",
+        REDIS_STOP_SECONDS,
+    )
 
 
 async def _redis_answers(settings: Settings) -> None:
@@ -144,21 +194,30 @@ def _told_once(tell: Tell) -> Tell:
     return tell_news
 
 
-async def _tell_when_ready(settings: Settings, host: str, port: int, tell: Tell) -> None:
-    began, url = time.monotonic(), base_url(host, port)
+async def _tell_when_ready(house: House) -> None:
+    began, url = time.monotonic(), base_url(house.host, house.port)
     while True:
-        if await _is_ready(settings, host, port):
-            tell("masuka", f"ready at {url} after {time.monotonic() - began:.1f} s; its API is described at {url}/docs")
+        if await _says_ok(house, "/ready"):
+            took = time.monotonic() - began
+            house.tell("masuka", f"ready at {url} after {took:.1f} s; its API is described at {url}/docs")
             return
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _is_ready(settings: Settings, host: str, port: int) -> bool:
-    """Ask `/ready`, without an HTTP client, which takes longer to load than the question to answer."""
-    token = f"Authorization: Bearer {settings.api_token}\r\n" if settings.api_token else ""
-    question = f"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n"
+async def _lives(house: House) -> bool:
     try:
-        reader, writer = await asyncio.open_connection(reachable(host), port)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await _says_ok(house, "/health")
+    except TimeoutError:
+        return False
+
+
+async def _says_ok(house: House, path: str) -> bool:
+    """Ask the API, without an HTTP client, which takes longer to load than the question to answer."""
+    token = f"Authorization: Bearer {house.settings.api_token}\r\n" if house.settings.api_token else ""
+    question = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n"
+    try:
+        reader, writer = await asyncio.open_connection(reachable(house.host), house.port)
         try:
             writer.write(question.encode())
             return b" 200 " in await reader.readline()
@@ -169,6 +228,11 @@ async def _is_ready(settings: Settings, host: str, port: int) -> bool:
 
 
 # ---- the data folder ---------------------------------------------------------------------------------------------
+
+
+def _records(settings: Settings) -> Path:
+    """Where the children are written down while they run."""
+    return settings.masuka_data_dir / "run"
 
 
 @contextlib.contextmanager

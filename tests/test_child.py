@@ -1,21 +1,23 @@
 """A kept process: restarted when it ends, ended when nobody wants it, logged while it lives."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from api import child
+from api import child, child_output, signs
 from api.child import ChildSpec, keep
 from api.errors import EX_CONFIG, ConfigError
 from api.processes import process_start
 from api.settings import PROJECT_ROOT
+from api.signs import Watch
 from tests.waiting import until
 
 NAME = "child"
@@ -28,9 +30,10 @@ OBEDIENT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 @dataclass
 class Told:
     lines: list[str] = field(default_factory=list)
+    name: str = NAME
 
     def __call__(self, name: str, line: str) -> None:
-        assert name == NAME
+        assert name == self.name
         self.lines.append(line)
 
 
@@ -102,10 +105,96 @@ async def test_nobody_is_left_when_it_is_no_longer_wanted(tmp_path: Path, told: 
     assert process_start(int(told.lines[0])) is None
 
 
-async def test_one_that_does_not_listen_is_killed(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "STOP_SECONDS", 0.1)
-    async with asyncio.timeout(10), kept(spec_of(tmp_path, STUBBORN), told):
+async def test_one_that_does_not_listen_is_killed_and_that_is_said(tmp_path: Path, told: Told) -> None:
+    spec = replace(spec_of(tmp_path, STUBBORN), stop_seconds=0.2)
+    async with asyncio.timeout(10), kept(spec, told):
         await until(lambda: told.lines == ["deaf"])
+
+    assert told.lines == ["deaf", "is still ending; it is killed in 0 s", "did not end when asked, and is killed"]
+
+
+async def test_who_is_in_a_hurry_waits_less(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "HURRY_SECONDS", 0.1)
+    hurry = asyncio.Event()
+    task = asyncio.create_task(keep(spec_of(tmp_path, STUBBORN), told, hurry))
+    await until(lambda: told.lines == ["deaf"])
+    task.cancel()
+    hurry.set()
+
+    async with asyncio.timeout(10):
+        await asyncio.wait({task})
+
+    assert told.lines == ["deaf", "did not end when asked, and is killed"]
+
+
+async def test_a_frozen_one_hears_that_it_should_end(tmp_path: Path, told: Told) -> None:
+    async with asyncio.timeout(10), kept(spec_of(tmp_path, OBEDIENT), told):
+        await until(lambda: told.lines)
+        os.kill(int(told.lines[0]), signal.SIGSTOP)
+
+    assert len(told.lines) == 1
+    assert process_start(int(told.lines[0])) is None
+
+
+async def test_it_is_written_down_while_it_runs(tmp_path: Path, told: Told) -> None:
+    spec = replace(spec_of(tmp_path, OBEDIENT), record=tmp_path / "run" / "child.json")
+    assert spec.record is not None
+    async with kept(spec, told):
+        await until(lambda: told.lines)
+        assert json.loads(spec.record.read_text())["pid"] == int(told.lines[0])
+
+    assert not spec.record.exists()
+
+
+async def test_where_it_cannot_be_written_down_it_runs_all_the_same(tmp_path: Path, told: Told) -> None:
+    program = f"print('hello'); exit({EX_CONFIG})"
+
+    assert await keep(replace(spec_of(tmp_path, program), record=Path("/proc/no/child.json")), told) == EX_CONFIG
+
+    assert "hello" in told.lines
+    assert any("is not written down" in line for line in told.lines)
+
+
+SIGNING = """
+import asyncio, os, signal
+from api.signs import give_signs
+async def main():
+    signs = asyncio.create_task(give_signs())
+    print(os.getpid(), flush=True)
+    await signs
+asyncio.run(main())
+"""
+
+
+async def test_one_that_hangs_is_killed_and_started_again_and_one_that_does_not_is_left_alone(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "BACK_OFF_SECONDS", (0.01,))
+    monkeypatch.setattr(signs, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(signs, "FIRST_SIGN_FACTOR", 100)  # on a busy machine Python starts slowly
+    asked = 0
+
+    async def answers() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    # The other is asked, too, and has given no answer yet: then its pipe counts.
+    hanging = replace(spec_of(tmp_path, SIGNING), watch=Watch(2.0))
+    async with (
+        kept(hanging, told),
+        kept(replace(hanging, watch=Watch(2.0, answers), name="other"), Told(name="other")) as other,
+    ):
+        await until(lambda: told.lines)
+        os.kill(int(told.lines[0]), signal.SIGSTOP)
+        await until(lambda: len(told.lines) == 4)
+        assert not other.done()
+        assert asked > 20
+
+    assert told.lines[1:3] == [
+        "hangs: no sign of life for 2 s; it is killed",
+        "ended with code -9; starting it again in 0.01 s",
+    ]
 
 
 async def test_its_last_words_are_kept(tmp_path: Path, told: Told) -> None:
@@ -140,7 +229,7 @@ async def test_a_line_too_long_to_hold_is_dropped_and_the_next_one_kept(tmp_path
 
 
 async def test_a_log_that_grew_large_is_put_aside(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "LOG_BYTES", 3)
+    monkeypatch.setattr(child_output, "LOG_BYTES", 3)
     spec = spec_of(tmp_path, f"print('new'); exit({EX_CONFIG})")
     spec.log_path.parent.mkdir()
     spec.log_path.write_text("large\n")

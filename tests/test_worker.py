@@ -6,23 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 
 from api.domain.job import Kind, Queue
 from api.errors import ConfigError
 from api.resources import Resources, open_resources
+from api.services import jobs
 from api.services.workers import pulse_key
 from api.settings import PROJECT_ROOT, Settings
-from api.tasks import gpu
+from api.tasks import dispatch, gpu
 from api.tasks.gpu import open_gpu
 from api.worker import Equip, Equipment, work
 from tests.job_rows import add, claim, read
 from tests.owners import dead_owner
 from tests.service import with_values
-from tests.tasks.stage import Stage
+from tests.tasks.stage import Stage, complete
 from tests.up_process import environment
 from tests.waiting import until_async
 
@@ -42,12 +45,17 @@ def equipped(equipment: Equipment) -> Equip:
 
 
 @asynccontextmanager
-async def working(settings: Settings, valkey_url: str, equipment: Equipment) -> AsyncIterator["asyncio.Task[None]"]:
-    """A worker in this process, ended by a signal."""
+async def working(
+    settings: Settings, valkey_url: str, equipment: Equipment, signals: int = 1
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A worker in this process, ended by so many signals."""
     with_redis = with_values(settings, redis_url=valkey_url)
     task = asyncio.create_task(work(with_redis, Queue.GPU, equipped(equipment)))
     yield task
-    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(signals):
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.05)  # two at once are one to the kernel
     await asyncio.wait({task}, timeout=20)
     assert task.done()
 
@@ -69,7 +77,10 @@ async def test_it_says_who_and_how_it_is_until_it_ends(
     assert await pulse_of(resources) is None
 
 
-async def test_a_signal_hands_its_jobs_back(settings: Settings, valkey_url: str, resources: Resources) -> None:
+async def test_a_signal_hands_its_jobs_back_that_do_not_finish_in_time(
+    settings: Settings, valkey_url: str, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "FINISH_SECONDS", 0.1)
     stage = Stage()
     job_id = await add(resources.sessions)
     async with working(settings, valkey_url, Equipment({Kind.IMAGE: stage.run})):
@@ -77,6 +88,45 @@ async def test_a_signal_hands_its_jobs_back(settings: Settings, valkey_url: str,
 
     job = await read(resources.sessions, job_id)
     assert (job.status, job.attempt) == ("pending", 1)
+
+
+async def test_after_a_signal_a_picture_may_finish_and_nothing_new_begins(
+    settings: Settings, valkey_url: str, resources: Resources
+) -> None:
+    stage = Stage()
+    job_id = await add(resources.sessions)
+    async with working(settings, valkey_url, Equipment({Kind.IMAGE: stage.run})):
+        await stage.entered(job_id)
+        os.kill(os.getpid(), signal.SIGTERM)
+        late = await add(resources.sessions)
+        await resources.queue.ring(Queue.GPU)
+        await stage.cue(job_id, complete)
+        await until_async(lambda: has_ended(resources, job_id))
+
+    assert (await read(resources.sessions, job_id)).status == "completed"
+    assert (await read(resources.sessions, late)).status == "pending"
+    assert stage.started == [(job_id, 1)]
+
+
+async def has_ended(resources: Resources, job_id: UUID) -> bool:
+    return (await read(resources.sessions, job_id)).finished_at is not None
+
+
+async def test_a_second_signal_does_not_wait_for_pictures_and_the_first_not_for_a_training(
+    settings: Settings, valkey_url: str, resources: Resources
+) -> None:
+    for kind, signals in ((Kind.IMAGE, 2), (Kind.TRAINING, 1)):
+        stage = Stage()
+        job_id = await add(resources.sessions, kind)
+        began = time.monotonic()
+        async with working(settings, valkey_url, Equipment({kind: stage.run}), signals):
+            await stage.entered(job_id)
+
+        assert time.monotonic() - began < dispatch.FINISH_SECONDS - 1
+        job = await read(resources.sessions, job_id)
+        assert (job.status, job.attempt) == ("pending", 1)
+        async with resources.sessions.begin() as session:
+            await jobs.request_cancel(session, job_id)
 
 
 async def test_when_a_duty_fails_the_worker_ends_and_hands_its_jobs_back(
@@ -144,11 +194,12 @@ async def test_the_cpu_worker_mends_at_its_start_and_ends_with_exit_code_0(
 
 
 @pytest.mark.parametrize("module", ["api.worker_cpu", "api.worker_gpu", "api.serve"])
-def test_a_wrong_configuration_is_one_line_and_exit_code_78(settings: Settings, module: str) -> None:
+def test_a_wrong_configuration_is_one_line_and_exit_code_78(settings: Settings, postgres_url: str, module: str) -> None:
+    nobody = postgres_url.replace("postgres@", "me:hunter2@")
     done = subprocess.run(
         [sys.executable, "-m", module],
         cwd=PROJECT_ROOT,
-        env=environment(settings, DATABASE_URL="postgresql://me:hunter2@127.0.0.1:1/x"),
+        env=environment(settings, DATABASE_URL=nobody),
         capture_output=True,
         text=True,
         check=False,

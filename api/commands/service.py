@@ -15,14 +15,20 @@ from api.errors import EX_CONFIG
 from api.redis_address import socket_path
 from api.settings import load_settings
 
+StopTraining = Annotated[
+    bool, typer.Option("--stop-training", help="At the end, stop trainers at a training checkpoint; else they go on.")
+]
+
 
 def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default MASUKA_HOST.")] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one; default MASUKA_PORT.")
     ] = None,
+    stop_training: StopTraining = False,
 ) -> None:
     """Start everything: Valkey (unless REDIS_URL is set), the API and the workers. One Ctrl-C ends all."""
+    _wish(stop_training)
     with reporting():
         settings = load_settings()
         chosen_port = settings.masuka_port if port is None else port
@@ -35,9 +41,16 @@ def _tell(name: str, line: str) -> None:
         sys.stderr.write(f"{name:>10} | {line}\n")
 
 
-def worker(queue: Annotated[Queue, typer.Argument(help="gpu or cpu.")]) -> None:
+def worker(queue: Annotated[Queue, typer.Argument(help="gpu or cpu.")], stop_training: StopTraining = False) -> None:
     """Run one worker, as for production: DATABASE_URL and REDIS_URL say where the work is."""
+    _wish(stop_training)
     _become(f"api.worker_{queue}")
+
+
+def _wish(stop_training: bool) -> None:
+    """For this process's settings and for those of the processes that it starts or becomes."""
+    if stop_training:
+        os.environ["MASUKA_STOP_TRAINING"] = "1"
 
 
 def serve() -> None:

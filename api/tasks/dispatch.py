@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 2.0
 """How late a pending job is found for which no bell rang."""
 RECONNECT_SECONDS = 1.0
+FINISH_SECONDS = 10.0
+"""What a shutdown gives to a picture that is being made."""
 
 Runner = Callable[[Attempt], Awaitable[None]]
 """Does one attempt. Ends by `attempt.complete`, by raising MasukaError, or by CancelledError after `attempt.stop`."""
@@ -171,14 +173,33 @@ class Dispatcher:
         if any(attempt.job_id == job_id for attempt in self.attempts.values()):
             await self.renew()
 
-    async def close(self) -> None:
-        """Stop everything for a shutdown: jobs go back to pending, trainers go on by themselves."""
+    async def close(self, hurry: asyncio.Event | None = None) -> None:
+        """Stop everything for a shutdown: jobs go back to pending, trainers go on by themselves.
+
+        Without `hurry`, and until it is set, jobs that share the GPU have FINISH_SECONDS to finish.
+        """
         self._closing = True
         async with self._claiming:  # what is being claimed now is then known, and stopped like the others
             attempts = list(self.attempts.values())
+        short = [attempt for attempt in attempts if not attempt.kind.exclusive]
         for attempt in attempts:
+            if hurry is None or attempt not in short:
+                attempt.stop(StopReason.SHUTDOWN)
+        if hurry is not None and short:
+            log.info("finishing", jobs=len(short), at_most_seconds=FINISH_SECONDS)
+            await _ended(short, hurry, FINISH_SECONDS)
+        for attempt in short:
             attempt.stop(StopReason.SHUTDOWN)
         await asyncio.gather(*(attempt.task for attempt in attempts if attempt.task), return_exceptions=True)
+
+
+async def _ended(attempts: list[Attempt], hurry: asyncio.Event, seconds: float) -> None:
+    """Until the attempts have ended, `hurry` is set or the time is over."""
+    ended = asyncio.create_task(asyncio.wait([attempt.task for attempt in attempts if attempt.task]))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    hurried.cancel()
 
 
 def _stopped(attempt: Attempt) -> Outcome:
