@@ -33,10 +33,12 @@ from api.tasks.patience import patiently
 from api.tasks.room import make_room, training_need
 from api.tasks.trainer_watch import watched
 from api.trainer import process
+from api.trainer.checkpoint_stop import stop_at_checkpoint
 from api.trainer.events import follow, read_events
 from api.trainer.lora import write_with_alpha
 from api.trainer.messages import Step
 from api.trainer.outcome import OutcomeStatus, outcome
+from api.trainer.process import RunnerHandle
 from api.trainer.state import TrainingStage, TrainingState, fold
 from api.trainer.workdir import Workdir
 
@@ -187,10 +189,24 @@ async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) ->
 
 
 async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
-    """The owner's wish ends the trainer; a shutdown, or the loss of the lease, leaves it to the next attempt."""
+    """The owner's wish ends the trainer; a shutdown, or the loss of the lease, leaves it to the next attempt.
+
+    Where MASUKA_STOP_TRAINING is set, so does a shutdown, and the next attempt resumes.
+    """
     handle = process.find(workdir)
-    if attempt.stop_reason is StopReason.USER and handle is not None:
+    if handle is None:
+        return
+    if attempt.stop_reason is StopReason.USER:
         await see_through(handle.stop())
+    elif attempt.stop_reason is StopReason.SHUTDOWN and attempt.resources.settings.masuka_stop_training:
+        await see_through(_stop_to_resume(attempt, handle))
+
+
+async def _stop_to_resume(attempt: Attempt, handle: RunnerHandle) -> None:
+    stopped = await stop_at_checkpoint(handle)
+    log.info("training_stopped", step=stopped.step, resumes_from=stopped.resumes_from, steps_lost=stopped.lost)
+    message = f"Stopped at step {stopped.step}; it will go on from step {stopped.resumes_from}"
+    await attempt.progress(urgent=True, message=message)
 
 
 def _shown(state: TrainingState) -> dict[str, Any]:

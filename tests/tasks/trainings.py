@@ -73,12 +73,12 @@ def gpu_worker(resources: Resources) -> Dispatcher:
     return Dispatcher(resources, Queue.GPU, {Kind.TRAINING: partial(train, GpuKit(resources))})
 
 
-def tell_trainer(resources: Resources, *actions: tuple[str, Any]) -> None:
+def tell_trainer(resources: Resources, *actions: tuple[str, Any], version: str = "3.1.6") -> None:
     """From its next start on the trainer does this."""
     env = {"FAKE_TRAINER": json.dumps(actions)}
     folder = resources.settings.engines_dir / "simpletuner"
     folder.mkdir(exist_ok=True)
-    receipt.write(folder, Receipt("", "3.1.6", str(FAKE), sys.executable, env))
+    receipt.write(folder, Receipt("", version, str(FAKE), sys.executable, env))
 
 
 def success(folder: Path) -> tuple[tuple[str, Any], ...]:

@@ -103,6 +103,16 @@ def wait_for(name: str) -> None:
         time.sleep(0.02)
 
 
+def save_when_asked(source: str) -> None:
+    """As SimpleTuner 4.8: at every step it looks for the wish to save, and after saving it goes on."""
+    triggers = Path(os.environ["SIMPLETUNER_ACCELERATE_SIGNAL_FILE"])
+    Path("waiting").touch()
+    while not json.loads(triggers.read_text()):
+        time.sleep(0.01)
+    checkpoint(source)
+    wait(None)
+
+
 def die(number: int) -> None:
     os.kill(os.getpid(), number)
 
@@ -125,6 +135,7 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
         ignore_sigint,
         wait,
         wait_for,
+        save_when_asked,
     )
 } | {"die": die, "exit": sys.exit}
 
