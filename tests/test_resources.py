@@ -1,10 +1,12 @@
 """Everything is opened and closed in one place, also when a part of it cannot be opened."""
 
+import asyncio
+
 import pytest
 import redis
 
 from api.errors import ConfigError, MasukaError
-from api.resources import open_resources
+from api.resources import open_resources, until_reachable
 from api.settings import Settings
 from tests.job_rows import add
 from tests.service import with_values
@@ -47,3 +49,18 @@ async def test_a_storage_that_cannot_be_used_is_said(settings: Settings, valkey_
     with pytest.raises(MasukaError):
         async with open_resources(settings, valkey_url):
             pass
+
+
+async def test_the_waiting_for_a_database_says_once_why_and_ends_when_it_is_no_longer_wanted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("api.resources.REACH_SECONDS", 0.01)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.5, stopped.set)
+
+    away = with_values(settings, database_url="postgresql://me@127.0.0.1:1/x")
+    assert not await until_reachable(away, stopped)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("masuka: The database does not answer: ")
+    assert await until_reachable(settings, asyncio.Event())

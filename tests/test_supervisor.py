@@ -121,8 +121,9 @@ def test_what_cannot_be_started_is_one_message_and_exit_code_78(
     assert len(lines) <= 2  # and what to do
 
 
-def test_a_database_that_cannot_be_reached_is_one_line(settings: Settings) -> None:
-    code, lines = refused(settings, DATABASE_URL="postgresql://me:hunter2@127.0.0.1:1/masuka", REDIS_URL="redis://x")
+def test_a_database_that_does_not_let_us_in_is_one_line(settings: Settings, postgres_url: str) -> None:
+    nobody = postgres_url.replace("postgres@", "me:hunter2@")
+    code, lines = refused(settings, DATABASE_URL=nobody, REDIS_URL="redis://x")
 
     about = [line for line in lines if "masuka: " in line]
     assert (code, len(about)) == (78, 1)

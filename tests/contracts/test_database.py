@@ -17,7 +17,7 @@ from sqlmodel import SQLModel
 import api.models  # noqa: F401 - fills the metadata
 from api import db
 from api.db import create_engine, migrate, open_database, revisions
-from api.errors import ConfigError
+from api.errors import ConfigError, UnreachableError
 from api.migrations.run import configuration
 from api.models import Job
 from api.models.base import utcnow
@@ -143,7 +143,7 @@ async def test_no_server_is_one_line_without_the_password(settings: Settings) ->
 async def test_an_unknown_database_is_named(settings: Settings) -> None:
     settings = with_values(settings, database_url=settings.database_url.replace("/test_", "/no_such_"))
 
-    await assert_refused(settings, "no_such_")
+    assert not isinstance(await assert_refused(settings, "no_such_"), UnreachableError)
 
 
 async def test_a_server_that_says_nothing_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +153,18 @@ async def test_a_server_that_says_nothing_is_given_up(settings: Settings, monkey
         silent.listen()
         url = f"postgresql://me:hunter2@127.0.0.1:{silent.getsockname()[1]}/x"
 
-        await assert_refused(with_values(settings, database_url=url))
+        caught = await assert_refused(with_values(settings, database_url=url))
+
+    assert isinstance(caught, UnreachableError)
 
 
-async def assert_refused(settings: Settings, *words: str) -> None:
+async def test_a_server_that_is_not_there_may_come(settings: Settings) -> None:
+    url = "postgresql://me:hunter2@127.0.0.1:1/x"
+
+    assert isinstance(await assert_refused(with_values(settings, database_url=url)), UnreachableError)
+
+
+async def assert_refused(settings: Settings, *words: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         async with open_database(settings):
             pass
@@ -166,3 +174,4 @@ async def assert_refused(settings: Settings, *words: str) -> None:
     assert "us in: ." not in said
     assert all(word in said for word in ("DATABASE_URL", *words))
     assert "hunter2" not in said + str(caught.value.value)
+    return caught.value
