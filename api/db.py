@@ -1,6 +1,7 @@
 """The database: one engine for SQLite and PostgreSQL, and migrations at start."""
 
 import importlib
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,12 +34,25 @@ def _sqlite_pragmas(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+class _Connection(sqlite3.Connection):
+    """One whose lock ends with it.
+
+    A task that is cancelled leaves its statement open, and SQLite closes a connection only with its last statement:
+    until the garbage collector finds that, nobody else could write.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
+
+
 def create_engine(settings: Settings) -> AsyncEngine:
     url = settings.sqlalchemy_url
     if not url.startswith("sqlite"):
         waits = {"timeout": POSTGRES_CONNECT_SECONDS, "command_timeout": POSTGRES_ANSWER_SECONDS}
         return create_async_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=15, connect_args=waits)
-    engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "factory": _Connection})
     event.listen(engine.sync_engine, "connect", _sqlite_pragmas)
     return engine
 

@@ -1,6 +1,7 @@
 """SQLite as it is used here: many readers beside a writer, and writers that wait for each other."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
+from api import db
 from api.db import Sessions, open_database
 from api.models import DatasetImage, Job
 from api.settings import Settings
@@ -62,3 +64,21 @@ async def test_writers_at_once_wait_for_each_other_and_lose_nothing(sessions: Se
     await asyncio.gather(*(add_one() for _ in range(50)))
 
     assert (await read(sessions, job_id)).priority == 50
+
+
+async def test_a_write_that_is_cancelled_locks_nobody_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "SQLITE_BUSY_SECONDS", 3.0)
+    chance = random.Random(1)
+
+    async def write(sessions: Sessions) -> None:
+        async with sessions.begin() as session:
+            await session.execute(sa.update(Job).values(priority=col(Job.priority) + 1).returning(Job))
+
+    async with open_database(settings) as sessions:
+        await add(sessions)
+        for _ in range(40):
+            cancelled = asyncio.create_task(write(sessions))
+            await asyncio.sleep(chance.uniform(0, 0.01))
+            cancelled.cancel()
+            await asyncio.wait({cancelled})
+            await write(sessions)
