@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     masuka_keep_failed_days: int = Field(
         7, ge=0, description="Days that a failed or cancelled training can be resumed by a retry; then it starts anew."
     )
+    masuka_lora_cache_gb: float = Field(
+        20, gt=0, description="Size of ComfyUI's folder of LoRAs in GB; above it, those not used for longest go."
+    )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

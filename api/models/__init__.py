@@ -1,4 +1,4 @@
-"""The tables: the user's four, the images of a dataset, the job, training checkpoints, and replayed answers."""
+"""The tables: the user's four, a dataset's images, jobs, training checkpoints, replayed answers, files on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.checkpoint import TrainingCheckpoint
@@ -7,6 +7,7 @@ from api.models.idempotency import StoredAnswer
 from api.models.job import Job
 from api.models.lora import Model
 from api.models.training import TrainingSession
+from api.models.unrecorded import UnrecordedFile
 
 __all__ = [
     "Dataset",
@@ -17,4 +18,5 @@ __all__ = [
     "StoredAnswer",
     "TrainingCheckpoint",
     "TrainingSession",
+    "UnrecordedFile",
 ]

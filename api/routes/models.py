@@ -124,7 +124,7 @@ async def import_model(
         file = received.files[0]
 
         async def work() -> ModelOut:
-            model = await register(session, resources.storage, settings, form, file.path)
+            model = await register(resources.sessions, session, resources.storage, settings, form, file.path)
             return ModelOut.model_validate(model)
 
         return await once({"form": form.model_dump(), "file": await once.hashes([file.path])}, 201, work)

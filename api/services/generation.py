@@ -95,9 +95,9 @@ async def get(session: AsyncSession, asset_id: UUID) -> GeneratedAsset:
     return asset
 
 
-def file_key(asset_id: UUID) -> str:
-    """Where the storage has, or will have, the file of an asset."""
-    return f"assets/{asset_id}.png"
+def file_key(asset_id: UUID, tag: str) -> str:
+    """Where one attempt stores the file of an asset; another attempt, by its `tag`, stores elsewhere."""
+    return f"assets/{asset_id}-{tag}.png"
 
 
 async def delete(session: AsyncSession, storage: Storage, asset_id: UUID) -> None:
@@ -113,8 +113,8 @@ async def delete(session: AsyncSession, storage: Storage, asset_id: UUID) -> Non
             value=asset.status,
             hint="Cancel it first, then delete it.",
         )
-    # Also when the row knows of no file: a worker that died while it stored one has left it.
-    await storage.delete(asset.storage_path or file_key(asset.id))
+    if asset.storage_path is not None:
+        await storage.delete(asset.storage_path)
     await session.delete(asset)
     await session.flush()
 

@@ -5,18 +5,22 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from api.db import Sessions
 from api.domain.engine import InstalledBase
 from api.domain.lora_file import Targets, content_name, require_match
 from api.domain.text import Name
 from api.engines import locate
 from api.errors import InputError, UnavailableError
+from api.lease import new_owner
 from api.models import Model
+from api.services.unrecorded import recorded, unrecorded
 from api.settings import Settings
 from api.storage import Storage, StoredFile
 from api.trainer.lora import LoraFile, check_lora, single_file_targets
@@ -42,20 +46,23 @@ class KeptLora:
     stored: StoredFile
 
 
-async def keep(storage: Storage, base: InstalledBase, name: str, path: Path) -> KeptLora:
-    """Prove that the file fits the base model, and store it under a name made from its content.
+async def check(path: Path, base: InstalledBase) -> tuple[LoraFile, str]:
+    """The file and its SHA-256, once it is proved to fit the base model.
 
-    Raises InputError `lora_invalid`, `lora_not_finite` or `lora_keys_mismatch`, StorageError, and UnavailableError
-    when the base model's own files are gone.
+    Raises InputError `lora_invalid`, `lora_not_finite` or `lora_keys_mismatch`, and UnavailableError when the base
+    model's own files are gone.
     """
-    checked, sha256 = await asyncio.to_thread(_check, path, base)
-    stored = await storage.put_file(file_key(name, sha256), path, "application/octet-stream")
-    return KeptLora(checked, stored)
+    return await asyncio.to_thread(_check, path, base)
 
 
-def file_key(name: str, sha256: str) -> str:
-    """Where the storage has a LoRA of this name and content."""
-    return f"models/{content_name(name, sha256)}"
+def file_key(name: str, sha256: str, tag: str) -> str:
+    """Where one try stores a LoRA of this name and content; another try, by its `tag`, stores elsewhere."""
+    return f"models/{tag}/{content_name(name, sha256)}"
+
+
+async def put(storage: Storage, key: str, path: Path, checked: LoraFile) -> KeptLora:
+    """Raises StorageError."""
+    return KeptLora(checked, await storage.put_file(key, path, "application/octet-stream"))
 
 
 def _check(path: Path, base: InstalledBase) -> tuple[LoraFile, str]:
@@ -100,12 +107,20 @@ async def add_model(
         **fields,
     )
     session.add(model)
+    await recorded(session, kept.stored.key)
     await session.flush()
     return model
 
 
-async def register(session: AsyncSession, storage: Storage, settings: Settings, form: ImportForm, path: Path) -> Model:
-    """Import a LoRA made elsewhere. Raises InputError with nothing kept, UnavailableError without the base model."""
+async def register(
+    sessions: Sessions, session: AsyncSession, storage: Storage, settings: Settings, form: ImportForm, path: Path
+) -> Model:
+    """Import a LoRA made elsewhere; `session` is where it becomes visible, in the caller's transaction.
+
+    Raises InputError with nothing kept, UnavailableError without the base model."""
     base = locate.base_model(settings, form.base_model)
-    kept = await keep(storage, base, form.name, path)
-    return await add_model(session, kept, name=form.name, base=base, metadata={}, trigger_word=form.trigger_word)
+    checked, sha256 = await check(path, base)
+    key = file_key(form.name, sha256, uuid4().hex)
+    async with unrecorded(sessions, storage, key, new_owner()):
+        kept = await put(storage, key, path, checked)
+        return await add_model(session, kept, name=form.name, base=base, metadata={}, trigger_word=form.trigger_word)

@@ -9,9 +9,9 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-from uuid import uuid4
 
 from api.errors import StorageError
+from api.lease import new_owner
 from api.see_through import see_through
 from api.storage.base import StoredFile
 
@@ -88,7 +88,7 @@ async def save(key: str, chunks: AsyncGenerator[bytes, None], path: Path) -> Sto
 @asynccontextmanager
 async def part_in(folder: Path) -> AsyncIterator[Path]:
     """A name for a file that is not whole yet, in `folder` (made if need be); gone afterwards unless renamed."""
-    part = folder / f".{uuid4().hex}{PART_SUFFIX}"
+    part = folder / f".{new_owner()}{PART_SUFFIX}"
     with disk_errors(folder):
         await in_thread(folder.mkdir, parents=True, exist_ok=True)
         try:

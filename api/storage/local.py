@@ -6,8 +6,19 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from stat import S_ISREG
 
+from api.lease import owner_is_dead
 from api.storage.base import StoredFile, require_key, require_same, round_trip
-from api.storage.files import disk_errors, in_thread, part_in, publish, read_chunks, save, tally, write_part
+from api.storage.files import (
+    PART_SUFFIX,
+    disk_errors,
+    in_thread,
+    part_in,
+    publish,
+    read_chunks,
+    save,
+    tally,
+    write_part,
+)
 
 INCOMING = ".incoming"  # no key can name it: segments do not start with a dot
 ABANDONED_SECONDS = 24 * 3600
@@ -76,7 +87,8 @@ def _prepare(incoming: Path) -> None:
     for part in incoming.iterdir():
         # Another process may be writing here now, and may rename its file between our two looks.
         try:
-            if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+            old = part.stat().st_mtime < time.time() - ABANDONED_SECONDS
+            if old or owner_is_dead(part.name.removeprefix(".").removesuffix(PART_SUFFIX)):
                 part.unlink()
         except FileNotFoundError:
             continue

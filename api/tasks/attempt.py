@@ -52,9 +52,13 @@ class Attempt:
         self._saved = 0.0
 
     @property
-    def prompt_id(self) -> str:
+    def tag(self) -> str:
         """Unique to this claim, so that no leftover of an earlier one can be taken for ours."""
-        return f"{self.job_id}-{self.lease.owner.rpartition('|')[2]}"
+        return self.lease.owner.rpartition("|")[2]
+
+    @property
+    def prompt_id(self) -> str:
+        return f"{self.job_id}-{self.tag}"
 
     async def progress(self, *, urgent: bool = False, **changes: object) -> None:
         """Change the snapshot; it is saved and published now and then, at once when `urgent`.

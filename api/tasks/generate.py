@@ -16,9 +16,9 @@ from api.errors import EngineError, RetryableError
 from api.models import GeneratedAsset
 from api.scratch import scratch
 from api.services import generation
+from api.services.unrecorded import recorded, unrecorded
 from api.storage import StoredFile
 from api.tasks.attempt import Attempt
-from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
 from api.tasks.render import SAMPLED_PERCENT, Picture, render
@@ -35,9 +35,11 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
         asset = await _asset_of(session, attempt)
     await make_room(attempt, picture_need(asset))
     config = asset.generation_config
-    base, uses = kit.base(config["base_model"]), await _provide_loras(kit, attempt, config["loras"])
-    graph = _graph(kit.templates[config["workflow"]], asset, base, uses, kit.comfy().output_prefix(attempt.prompt_id))
-    with scratch(kit.settings) as workdir:
+    loras = [lora["storage_path"] for lora in config["loras"]]
+    with kit.loras.in_use(loras), scratch(kit.settings) as workdir:
+        base, uses = kit.base(config["base_model"]), await _provide_loras(kit, attempt, config["loras"])
+        prefix = kit.comfy().output_prefix(attempt.prompt_id)
+        graph = _graph(kit.templates[config["workflow"]], asset, base, uses, prefix)
         began = time.monotonic()
         try:
             picture = await render(kit, attempt, base, graph, workdir / "picture.png")
@@ -45,9 +47,7 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
             raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc
         rendered = time.monotonic()
         attempt.release_gpu()
-        stored = await store(attempt, asset, picture)
-    seconds = {"rendering": round(rendered - began, 3), "storing": round(time.monotonic() - rendered, 3)}
-    await attempt.complete(lambda session: _record(session, asset, stored, picture, seconds))
+        await keep(attempt, asset, picture, rendered - began)
 
 
 async def _provide_loras(kit: GpuKit, attempt: Attempt, loras: list[dict[str, Any]]) -> list[LoraUse]:
@@ -58,12 +58,15 @@ async def _provide_loras(kit: GpuKit, attempt: Attempt, loras: list[dict[str, An
     return [LoraUse(name, lora["scale"]) for name, lora in zip(names, loras, strict=True)]
 
 
-async def store(attempt: Attempt, asset: GeneratedAsset, picture: Picture) -> StoredFile:
-    """Store the picture, read back."""
-    storage, key = attempt.resources.storage, generation.file_key(asset.id)
+async def keep(attempt: Attempt, asset: GeneratedAsset, picture: Picture, rendering_seconds: float) -> None:
+    """Store the picture, read back, and record it: the job is complete."""
+    began = time.monotonic()
+    storage, key = attempt.resources.storage, generation.file_key(asset.id, attempt.tag)
     await attempt.progress(stage="storing", progress=SAMPLED_PERCENT, message="Storing the picture")
-    async with discarded_on_cancel(attempt, key):
-        return await patiently(attempt, partial(storage.put_file, key, picture.path, "image/png"))
+    async with unrecorded(attempt.resources.sessions, storage, key, attempt.lease.owner):
+        stored = await patiently(attempt, partial(storage.put_file, key, picture.path, "image/png"))
+        seconds = {"rendering": round(rendering_seconds, 3), "storing": round(time.monotonic() - began, 3)}
+        await attempt.complete(lambda session: _record(session, asset, stored, picture, seconds))
 
 
 async def _asset_of(session: AsyncSession, attempt: Attempt) -> GeneratedAsset:
@@ -116,3 +119,4 @@ async def _record(
             generation_config={**asset.generation_config, "output": output},
         )
     )
+    await recorded(session, stored.key)

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from api.comfy.client import ComfyClient
 from api.comfy.server import ComfyServer, loras_below
+from api.domain.disk import GB
 from api.domain.engine import InstalledBase
 from api.domain.workflow import WorkflowTemplate, parse_template
 from api.engines import locate
@@ -31,7 +32,9 @@ class GpuKit:
         self.comfy_error: str | None = None
         """Why ComfyUI could not be started the last time, until it can."""
         self._comfy_dir = self.settings.masuka_data_dir / "comfyui"
-        self.loras = LoraCache(resources.storage, loras_below(self._comfy_dir))
+        self.loras = LoraCache(
+            resources.storage, loras_below(self._comfy_dir), int(self.settings.masuka_lora_cache_gb * GB)
+        )
         self._comfy: ComfyServer | None = None
 
     def base(self, name: str) -> InstalledBase:
@@ -107,6 +110,7 @@ async def open_gpu(resources: Resources) -> AsyncIterator[GpuKit]:
             hint="Stop it, or give this one a data folder of its own with MASUKA_DATA_DIR.",
         ) from exc
     kit = GpuKit(resources)
+    kit.loras.sweep()
     try:
         yield kit
     finally:

@@ -13,7 +13,7 @@ from api.models import Job, StoredAnswer
 from api.models.base import utcnow
 from api.resources import Resources
 from api.scratch import sweep
-from api.services import idempotency, jobs
+from api.services import datasets, idempotency, jobs, unrecorded
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ async def reconcile(resources: Resources) -> None:
     async with resources.sessions.begin() as session:
         await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - idempotency.KEPT))
     await asyncio.to_thread(sweep, resources.settings)
+    await unrecorded.discard_abandoned(resources.sessions, resources.storage)
+    await datasets.discard_abandoned(resources.sessions, resources.storage)
 
 
 async def end_lost(resources: Resources) -> None:

@@ -22,12 +22,12 @@ from api.models import TrainingSession
 from api.see_through import see_through
 from api.services import checkpoints, datasets, lora_intake
 from api.services.lora_intake import KeptLora
+from api.services.unrecorded import unrecorded
 from api.settings import Settings
 from api.storage.files import in_thread
 from api.tasks.attempt import Attempt
 from api.tasks.checkpoints import keeping_checkpoints, provide_checkpoint
 from api.tasks.dataset_files import provide_dataset
-from api.tasks.discard import discarded_on_cancel
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
 from api.tasks.room import make_room, training_need
@@ -87,9 +87,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         await _stop_if_asked(attempt, workdir)
         raise
     attempt.release_gpu()
-    kept = await _keep(attempt, workdir, row, base)
-    await attempt.complete(lambda session: _record(session, row, base, kept))
-    await _offer(kit, kept)
+    await _offer(kit, await _keep(attempt, workdir, row, base))
     await asyncio.to_thread(_tidy, workdir)
 
 
@@ -258,16 +256,18 @@ def last_lines(text: str) -> str:
 
 
 async def _keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> KeptLora:
-    """Check the final LoRA, write its alpha, and store it."""
+    """Check the final LoRA, write its alpha, store it, and record it: the training is complete."""
     await attempt.progress(
         urgent=True, stage="storing", progress=TRAINED_PERCENT, message="Checking and storing the LoRA"
     )
     metadata = {"masuka_session": str(row.id), "masuka_base_model": base.name}
-    written = await in_thread(write_with_alpha, workdir.final_lora, workdir.finished, row.config["alpha"], metadata)
-    async with discarded_on_cancel(attempt, lora_intake.file_key(row.name, written.sha256)):
-        return await patiently(
-            attempt, partial(lora_intake.keep, attempt.resources.storage, base, row.name, workdir.finished)
-        )
+    await in_thread(write_with_alpha, workdir.final_lora, workdir.finished, row.config["alpha"], metadata)
+    checked, sha256 = await lora_intake.check(workdir.finished, base)
+    key, storage = lora_intake.file_key(row.name, sha256, attempt.tag), attempt.resources.storage
+    async with unrecorded(attempt.resources.sessions, storage, key, attempt.lease.owner):
+        kept = await patiently(attempt, partial(lora_intake.put, storage, key, workdir.finished, checked))
+        await attempt.complete(lambda session: _record(session, row, base, kept))
+    return kept
 
 
 async def _offer(kit: GpuKit, kept: KeptLora) -> None:

@@ -11,7 +11,7 @@ from api.domain.lora_file import content_name
 from api.engines import locate
 from api.errors import InputError, StorageError, UnavailableError
 from api.services import lora_intake
-from api.services.lora_intake import ImportForm, add_model, keep
+from api.services.lora_intake import ImportForm, KeptLora, add_model
 from api.settings import Settings
 from api.storage import Storage
 from tests.service import tiny_lora, with_values
@@ -31,15 +31,28 @@ def _file(folder: Path, data: bytes) -> Path:
     return path
 
 
+async def keep(storage: Storage, base: InstalledBase, name: str, path: Path, tag: str = "tag") -> KeptLora:
+    """Check and store."""
+    checked, sha256 = await lora_intake.check(path, base)
+    return await lora_intake.put(storage, lora_intake.file_key(name, sha256, tag), path, checked)
+
+
 async def test_a_lora_is_stored_under_its_content_and_read_back(
     storage: Storage, base: InstalledBase, tmp_path: Path
 ) -> None:
     kept = await keep(storage, base, "My Face", _file(tmp_path, tiny_lora(rank=3)))
-    assert kept.stored.key == f"models/{content_name('My Face', kept.stored.sha256)}"
+    assert kept.stored.key == f"models/tag/{content_name('My Face', kept.stored.sha256)}"
     assert await storage.size(kept.stored.key) == len(tiny_lora(rank=3))
     assert (kept.checked.rank, len(kept.checked.modules)) == (3, 1)
-    again = await keep(storage, base, "My Face", _file(tmp_path, tiny_lora(rank=3)))
-    assert again.stored == kept.stored
+
+
+async def test_two_tries_to_store_one_lora_do_not_share_a_file_but_its_name(
+    storage: Storage, base: InstalledBase, tmp_path: Path
+) -> None:
+    kept = [await keep(storage, base, "me", _file(tmp_path, tiny_lora()), tag) for tag in ("a", "b")]
+    await storage.delete(kept[0].stored.key)
+    assert await storage.size(kept[1].stored.key)
+    assert len({lora.stored.key.rpartition("/")[2] for lora in kept}) == 1
 
 
 @pytest.mark.parametrize("name", [SINGLE_FILE, "lora_unet_double_blocks_0_img_attn_proj"])
@@ -101,7 +114,7 @@ async def test_an_import_whose_storage_fails_leaves_no_row(
     form = ImportForm(name="me", base_model="flux-tiny")
     async with sessions.begin() as session:
         with pytest.raises(StorageError):
-            await lora_intake.register(session, storage, settings, form, _file(tmp_path, tiny_lora()))
+            await lora_intake.register(sessions, session, storage, settings, form, _file(tmp_path, tiny_lora()))
         assert not session.new
 
 
@@ -112,4 +125,4 @@ async def test_an_import_for_a_base_model_that_is_not_here_is_unavailable(
     form = ImportForm(name="me", base_model="flux-tiny")
     async with sessions.begin() as session:
         with pytest.raises(UnavailableError):
-            await lora_intake.register(session, storage, bare, form, _file(tmp_path, tiny_lora()))
+            await lora_intake.register(sessions, session, storage, bare, form, _file(tmp_path, tiny_lora()))

@@ -5,21 +5,22 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from api.domain.job import Kind, Queue
-from api.models import GeneratedAsset
+from api.models import GeneratedAsset, UnrecordedFile
 from api.resources import Resources
-from api.services import generation, jobs
+from api.services import jobs
 from api.tasks import patience, room
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
-from api.tasks.generate import store
+from api.tasks.generate import keep
 from api.tasks.render import Picture
-from tests.job_rows import add, read, subject_of
+from tests.job_rows import add, expire, let_lease_run_out, read, subject_of
 from tests.service import png
-from tests.tasks.stage import nothing_to_record, on_duty, published
+from tests.tasks.stage import on_duty, published
 from tests.tasks.troubled import Troubled
-from tests.waiting import until_async
+from tests.waiting import until, until_async
 
 
 @dataclass
@@ -32,8 +33,15 @@ class Scene:
     asset: GeneratedAsset
     job_id: UUID
 
-    async def kept(self) -> bool:
-        return await self.storage.real.size(generation.file_key(self.asset.id)) is not None
+    @property
+    def files(self) -> list[Path]:
+        """What is stored of pictures."""
+        return list((self.resources.settings.masuka_data_dir / "storage" / "assets").glob("*"))
+
+    async def announced(self) -> list[str]:
+        """The files that no row names yet."""
+        async with self.resources.sessions() as session:
+            return [row.key for row in await session.scalars(sa.select(UnrecordedFile))]
 
     async def end(self) -> tuple[str, str | None, int]:
         async def over() -> bool:
@@ -57,8 +65,7 @@ async def scene(resources: Resources, tmp_path: Path, monkeypatch: pytest.Monkey
     resources = replace(resources, storage=storage)  # type: ignore[arg-type]
 
     async def run(attempt: Attempt) -> None:
-        await store(attempt, asset, picture)
-        await attempt.complete(nothing_to_record)
+        await keep(attempt, asset, picture, 1.0)
 
     return Scene(resources, storage, Dispatcher(resources, Queue.GPU, {Kind.IMAGE: run}), asset, job_id)
 
@@ -68,7 +75,8 @@ async def test_a_picture_is_stored_when_the_storage_answers_again_and_is_not_dra
     async with on_duty(scene.worker):
         assert await scene.end() == ("completed", None, 1)
     assert scene.storage.puts == 3
-    assert await scene.kept()
+    assert len(scene.files) == 1
+    assert await scene.announced() == []
     told = [event["message"] for event in await published(scene.resources, scene.job_id)]
     assert "The storage does not answer. Trying again in 0.01 s" in told
 
@@ -92,17 +100,25 @@ async def test_a_full_disk_is_waited_for_and_the_picture_is_not_drawn_again(scen
 async def test_a_cancel_while_the_picture_is_stored_leaves_no_file(scene: Scene) -> None:
     scene.storage.hangs = True
     async with on_duty(scene.worker):
-        await until_async(scene.kept)
+        await until(lambda: scene.files)
         async with scene.resources.sessions.begin() as session:
             await jobs.request_cancel(session, scene.job_id)
         assert (await scene.end())[0] == "cancelled"
-    assert not await scene.kept()
+    assert scene.files == []
+    assert await scene.announced() == []
 
 
-async def test_deleting_an_asset_removes_also_a_file_that_a_dead_worker_has_left(scene: Scene, tmp_path: Path) -> None:
-    await scene.storage.put_file(generation.file_key(scene.asset.id), tmp_path / "drawn.png")
-    async with scene.resources.sessions.begin() as session:
-        await jobs.request_cancel(session, scene.job_id)
-    async with scene.resources.sessions.begin() as session:
-        await generation.delete(session, scene.storage.real, scene.asset.id)
-    assert not await scene.kept()
+async def test_a_picture_that_was_stored_for_an_attempt_that_lost_its_lease_leaves_no_file(scene: Scene) -> None:
+    scene.storage.hangs = True
+    async with on_duty(scene.worker):
+        await until(lambda: scene.files)
+        (lost,) = scene.files
+        await let_lease_run_out(scene.resources.sessions, scene.job_id)
+        await expire(scene.resources.sessions, scene.job_id)
+        scene.storage.hangs = False
+        assert await scene.end() == ("completed", None, 2)
+        await until(lambda: not lost.exists())
+    asset = await subject_of(scene.resources.sessions, scene.job_id)
+    assert isinstance(asset, GeneratedAsset)
+    assert asset.storage_path == f"assets/{scene.files[0].name}"
+    assert await scene.storage.real.size(asset.storage_path) == asset.generation_config["output"]["size_bytes"]

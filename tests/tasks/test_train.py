@@ -157,10 +157,10 @@ async def test_a_cancel_while_the_lora_is_stored_leaves_no_file(
     hanging = Troubled(resources.storage, hangs=True)
     models = resources.settings.masuka_data_dir / "storage" / "models"
     async with on_duty(gpu_worker(replace(resources, storage=hanging))):  # type: ignore[arg-type]
-        await until(lambda: list(models.glob("*")), 20)
+        await until(lambda: list(models.glob("*/*")), 20)
         await training.cancel()
         assert await ended(training) == "cancelled"
-    assert list(models.glob("*")) == []
+    assert list(models.glob("*/*")) == []
     assert await loras(resources) == []
 
 

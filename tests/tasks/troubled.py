@@ -18,6 +18,7 @@ class Troubled:
     hangs: bool = False
     go_on: asyncio.Event | None = None
     """Puts wait for it."""
+    deletes_fail: bool = False
     puts: int = 0
 
     async def put_file(self, key: str, path: Path, content_type: str | None = None) -> StoredFile:
@@ -35,4 +36,6 @@ class Troubled:
         return await self.real.get_file(key, path)
 
     async def delete(self, key: str) -> None:
+        if self.deletes_fail:
+            raise StorageError("The storage does not answer.", code=self.code)
         await self.real.delete(key)

@@ -1,0 +1,83 @@
+"""Files between storage and database: announced before they are stored, so that no crash leaves one that no row names.
+
+The announcement goes away in the transaction that records the file. Where it stays, its owner died in between.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.db import DATABASE_ERRORS, Sessions
+from api.errors import StorageError
+from api.lease import owner_is_dead
+from api.models import GeneratedAsset, Model, UnrecordedFile
+from api.models.base import utcnow
+from api.see_through import see_through
+from api.storage import Storage
+
+log = structlog.get_logger(__name__)
+
+ABANDONED = timedelta(hours=24)
+"""Nobody stores one file for so long: its owner died on another host, such as a container that is no more."""
+
+
+@asynccontextmanager
+async def unrecorded(sessions: Sessions, storage: Storage, key: str, owner: str) -> AsyncIterator[None]:
+    """Inside, the caller stores a file under `key`, which is his alone, and records it with `recorded`.
+
+    When he fails or is stopped instead, the storage has nothing under `key` afterwards.
+    """
+    async with sessions.begin() as session:
+        session.add(UnrecordedFile(key=key, owner=owner))
+    try:
+        yield
+    except DATABASE_ERRORS:
+        raise  # whether it was recorded nobody can say now; once the owner is gone, the rows can
+    except BaseException:
+        await see_through(_discard_now(sessions, storage, key))
+        raise
+
+
+async def recorded(session: AsyncSession, key: str) -> None:
+    """In the transaction that writes `key` on the row it is for."""
+    await session.execute(sa.delete(UnrecordedFile).where(col(UnrecordedFile.key) == key))
+
+
+async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
+    """Remove the files whose owners died before they recorded them; how many there were."""
+    async with sessions() as session:
+        rows = (await session.scalars(sa.select(UnrecordedFile))).all()
+    abandoned = [row.key for row in rows if owner_is_dead(row.owner) or row.created_at < utcnow() - ABANDONED]
+    try:
+        for key in abandoned:
+            await _discard(sessions, storage, key)
+    except StorageError as exc:
+        log.warning("files_not_discarded", error=str(exc))  # next time, then
+    return len(abandoned)
+
+
+async def _discard_now(sessions: Sessions, storage: Storage, key: str) -> None:
+    try:
+        await _discard(sessions, storage, key)
+    except (StorageError, *DATABASE_ERRORS) as exc:
+        log.warning("file_not_discarded", key=key, error=str(exc))  # `discard_abandoned` will, one day
+
+
+async def _discard(sessions: Sessions, storage: Storage, key: str) -> None:
+    """The file first: a crash in between leaves the announcement, and that is done again."""
+    async with sessions() as session:
+        named = await _is_named(session, key)
+    if not named:
+        await storage.delete(key)
+    async with sessions.begin() as session:
+        await recorded(session, key)
+
+
+async def _is_named(session: AsyncSession, key: str) -> bool:
+    rows = sa.exists().where(col(Model.storage_path) == key), sa.exists().where(col(GeneratedAsset.storage_path) == key)
+    return bool(await session.scalar(sa.select(sa.or_(*rows))))
