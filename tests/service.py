@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.domain.job import Kind, Queue
 from api.errors import MasukaError
 from api.main import create_app
-from api.models import Job
+from api.models import Job, Model
 from api.resources import Resources
 from api.serve import GRACEFUL_SECONDS
 from api.services import jobs, workers
@@ -68,6 +69,11 @@ class Service:
         response = await self.import_lora(tiny_lora(), **fields)
         assert response.status_code == 201, response.text
         return dict(response.json())
+
+    async def lora_key(self, model_id: str) -> str:
+        """Where the storage has the file of a LoRA."""
+        async with self.resources.sessions() as session:
+            return (await session.get_one(Model, UUID(model_id))).storage_path
 
     async def training(self, **body: Any) -> dict[str, Any]:
         await self.pulse("flux-dev", "flux-tiny")

@@ -38,7 +38,7 @@ async def usable(session: AsyncSession, storage: Storage, ids: Sequence[UUID]) -
 
 
 async def delete(session: AsyncSession, storage: Storage, model_id: UUID) -> None:
-    """Remove the file, unless another model has the same content, and then the row: repeating it finishes the job.
+    """Remove the file and then the row: repeating it finishes the job.
 
     Raises NotFoundError, and ConflictError `model_in_use` while a picture with it waits or runs.
     """
@@ -51,9 +51,7 @@ async def delete(session: AsyncSession, storage: Storage, model_id: UUID) -> Non
             value=users,
             hint="Wait for them, or cancel them first.",
         )
-    same = sa.select(sa.func.count()).select_from(Model).where(col(Model.storage_path) == model.storage_path)
-    if await session.scalar(same) == 1:
-        await storage.delete(model.storage_path)
+    await storage.delete(model.storage_path)
     await session.delete(model)
     await session.flush()
 

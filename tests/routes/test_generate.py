@@ -116,7 +116,7 @@ async def test_a_lora_of_another_base_model_is_refused(service: Service) -> None
 async def test_a_lora_whose_file_is_gone_is_refused(any_service: Service) -> None:
     model = await any_service.model()
     before = await any_service.traces()
-    await any_service.resources.storage.delete(f"models/{model['file_name']}")
+    await any_service.resources.storage.delete(await any_service.lora_key(model["id"]))
     await any_service.pulse("flux-tiny")
     body = {"prompt": "x", "model_id": model["id"]}
     response = await any_service.client.post("/api/generate/image", json=body)

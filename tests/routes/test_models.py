@@ -46,15 +46,18 @@ async def test_a_lora_may_be_larger_than_a_picture(settings: Settings, valkey_ur
         assert_problem(await service.upload({"a.png": data}, name="me"), 413, "file_too_large")
 
 
-async def test_deleting_a_model_removes_its_file_unless_another_has_the_same(any_service: Service) -> None:
+async def test_deleting_a_model_removes_its_file_and_not_that_of_another_with_the_same_content(
+    any_service: Service,
+) -> None:
     before = await any_service.traces()
     first, second = await any_service.model(), await any_service.model()
-    key = f"models/{first['file_name']}"
+    keys = [await any_service.lora_key(model["id"]) for model in (first, second)]
+    storage = any_service.resources.storage
     assert first["file_name"] == second["file_name"]
     assert (await any_service.client.delete(f"/api/models/{first['id']}")).status_code == 204
-    assert await any_service.resources.storage.size(key) is not None
+    assert [await storage.size(key) is not None for key in keys] == [False, True]
     assert (await any_service.client.delete(f"/api/models/{second['id']}")).status_code == 204
-    assert await any_service.resources.storage.size(key) is None
+    assert await storage.size(keys[1]) is None
     assert await any_service.traces() == before
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from api.errors import StorageError
+from api.lease import new_owner
 from api.settings import Settings
 from api.storage import open_storage
 from api.storage.local import ABANDONED_SECONDS, INCOMING
+from tests.owners import dead_owner
 
 
 @pytest.fixture
@@ -64,12 +66,14 @@ async def test_what_a_killed_process_left_half_written_goes_and_what_is_being_wr
 ) -> None:
     incoming = root / INCOMING
     incoming.mkdir(parents=True)
-    for name, age_seconds in [(".old.part", ABANDONED_SECONDS + 60), (".new.part", 60)]:
+    mine = f".{new_owner()}.part"
+    files = [(f".another|1|1|x{n}.part", age) for n, age in enumerate((ABANDONED_SECONDS + 60, 60))]
+    for name, age_seconds in [*files, (f".{dead_owner()}.part", 0), (mine, 0)]:
         (incoming / name).write_bytes(b"half")
         os.utime(incoming / name, (time.time() - age_seconds,) * 2)
 
     async with open_storage(settings):
-        assert files_below(incoming) == [".new.part"]
+        assert set(files_below(incoming)) == {".another|1|1|x1.part", mine}
 
 
 async def test_a_folder_that_cannot_be_made_is_one_clear_error(settings: Settings, root: Path) -> None:

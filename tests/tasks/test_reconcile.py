@@ -1,6 +1,7 @@
 """What a crash left untrue is made true again."""
 
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -9,7 +10,7 @@ from sqlmodel import col
 
 from api.domain.job import Queue
 from api.lease import new_owner
-from api.models import Dataset, Job, StoredAnswer
+from api.models import Dataset, Job, StoredAnswer, UnrecordedFile
 from api.models.base import utcnow
 from api.queue import queue_key
 from api.resources import Resources
@@ -115,6 +116,24 @@ async def test_what_dead_processes_left_on_the_disk_is_removed(resources: Resour
     await reconcile(resources)
 
     assert (left.exists(), mine.exists()) == (False, True)
+
+
+async def test_what_dead_processes_stored_and_nobody_will_record_is_removed(
+    resources: Resources, tmp_path: Path
+) -> None:
+    file, key = tmp_path / "file", "assets/a-1.png"
+    file.write_bytes(b"picture")
+    async with resources.sessions.begin() as session:
+        session.add(UnrecordedFile(key=key, owner=dead_owner()))
+        about = {datasets.OWNER: dead_owner()}
+        session.add(Dataset(name="half", storage_path="half", is_processed=False, dataset_metadata=about))
+    await resources.storage.put_file(key, file)
+
+    await reconcile(resources)
+
+    assert await resources.storage.size(key) is None
+    async with resources.sessions() as session:
+        assert (await session.scalars(sa.select(Dataset))).all() == []
 
 
 async def test_the_next_start_discards_an_upload_whose_process_died(resources: Resources) -> None:
