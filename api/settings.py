@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     masuka_lora_cache_gb: float = Field(
         20, gt=0, description="Size of ComfyUI's folder of LoRAs in GB; above it, those not used for longest go."
     )
+    masuka_comfyui_max_memory_gb: float = Field(
+        0, ge=0, le=100_000, description="ComfyUI is restarted between jobs when it holds more GB of memory; 0: 80 %."
+    )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

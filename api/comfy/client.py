@@ -21,7 +21,6 @@ from api.see_through import see_through
 # While a prompt is in flight its end is noticed within this time even if the websocket has frozen.
 RECONCILE_SECONDS = 1.0
 _LOST_AFTER_SECONDS = 2.0
-_SILENT_LIMIT_SECONDS = 120.0
 _REGISTER_SECONDS = 1.0
 _LATE_FRAME_SECONDS = 1.0
 INTERRUPT_SECONDS = 10.0
@@ -98,7 +97,7 @@ class ComfyClient(ComfyHttp):
         """Until the prompt has ended, in whatever way.
 
         Raises PromptLost if ComfyUI does not know it (safe to submit again under a new id), EngineDied at once when
-        the process is gone, EngineSilent when it has not answered for two minutes.
+        the process is gone, EngineSilent when it has not answered for a minute.
         """
         watch = self._watches.setdefault(prompt_id, Watch())
         try:
@@ -127,7 +126,6 @@ class ComfyClient(ComfyHttp):
     # ---- following -----------------------------------------------------------------------------------------------
 
     async def _follow(self, prompt_id: str, watch: Watch) -> Outcome:
-        answered_at = monotonic()
         missing_since: float | None = None
         while True:
             with suppress(TimeoutError):
@@ -139,8 +137,7 @@ class ComfyClient(ComfyHttp):
             try:
                 known, outcome = await self._look(prompt_id, watch)
             except EngineSilent:
-                if monotonic() - answered_at > _SILENT_LIMIT_SECONDS:
-                    self.gone = True
+                if self.gone:
                     raise
                 continue
             answered_at = monotonic()
@@ -189,9 +186,19 @@ class ComfyClient(ComfyHttp):
         try:
             await self._post_prompt(graph, prompt_id, watch.client_id, extra_data)
         except EngineSilent:
-            known, _ = await self._look(prompt_id, watch)
-            if not known:
+            if not await self._known(prompt_id, watch):
                 raise
+
+    async def _known(self, prompt_id: str, watch: Watch) -> bool:
+        """Whether ComfyUI has the prompt, as soon as it answers. Raises EngineSilent when it has given up doing so."""
+        while True:
+            try:
+                known, _ = await self._look(prompt_id, watch)
+            except EngineSilent:
+                if self.gone:
+                    raise
+            else:
+                return known
 
     async def _stop(self, prompt_id: str, watch: Watch | None, timeout_seconds: float) -> None:
         await self._delete_pending(prompt_id)

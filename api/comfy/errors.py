@@ -2,10 +2,12 @@
 
 EngineError
 ├── EngineDied         comfyui_died            its process is gone, and with it every prompt it knew
+│                      out_of_memory           so is it, and most likely the kernel has killed it for its memory
 ├── EngineSilent       comfyui_not_answering   it lives, but does not answer HTTP
 ├── PromptLost         prompt_lost             it neither queues, runs nor remembers the prompt: safe to submit again
 ├── PromptRejected     workflow_invalid, lora_missing, model_missing, value_invalid   nothing was run
-└── PromptFailed       out_of_memory, disk_full, lora_unreadable, model_unreadable, node_failed   a node raised
+└── PromptFailed       disk_full, lora_unreadable, model_unreadable, node_failed   a node raised
+    └── OutOfMemory    out_of_memory           for want of memory: a lighter way may do
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,12 @@ _VALUE_PROBLEMS = frozenset(
 )
 _OUT_OF_MEMORY_MARKS = ("out of memory", "can't allocate memory", "not enough memory")
 _DISK_FULL_MARKS = ("No space left on device", "Disk quota exceeded")
+
+
+OUT_OF_MEMORY_HINT = (
+    "Lower width and height, use fewer LoRAs or a smaller variant of the base model, "
+    "or end what else uses the GPU and the memory."
+)
 
 
 class EngineDied(EngineError):
@@ -51,6 +59,16 @@ class PromptFailed(EngineError):
     """A node of the workflow failed."""
 
     default_code = "node_failed"
+
+
+class OutOfMemory(PromptFailed):
+    """A node of the workflow ran out of memory."""
+
+    default_code = "out_of_memory"
+
+    def __init__(self, detail: str, *, node_type: str) -> None:
+        super().__init__(detail, hint=OUT_OF_MEMORY_HINT)
+        self.node_type = node_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +150,7 @@ def failure_error(failure: NodeFailure) -> PromptFailed:
     """The error for a prompt that ended because a node raised."""
     where = f"{failure.node_type or 'Node'} (node {failure.node or '?'})"
     if _is_out_of_memory(failure):
-        return PromptFailed(
-            f"{where} ran out of memory.",
-            code="out_of_memory",
-            hint="Lower width and height, use a smaller base model, or free the GPU for this one.",
-        )
+        return OutOfMemory(f"{where} ran out of memory.", node_type=failure.node_type)
     if any(mark in failure.message for mark in _DISK_FULL_MARKS):
         return PromptFailed(f"{where} found the disk full.", code="disk_full", hint="Free some space.")
     detail = f"{where} failed: {failure.message} ({failure.exception_type})"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
@@ -15,6 +16,9 @@ from api.errors import EngineError
 
 # ComfyUI serves HTTP from the process that computes, so an answer may have to wait for a long step.
 TIMEOUT_SECONDS = 10.0
+# Nothing that ComfyUI does holds its answers up for long: torch lets other threads run while it reads weights from a
+# slow disk. A machine that swaps is another matter.
+SILENT_LIMIT_SECONDS = 60.0
 _CHUNK_BYTES = 1024 * 1024
 _BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
@@ -35,15 +39,22 @@ class MemoryStats:
 class ComfyHttp:
     """Thin and stateless but for one fact: `gone`, that the process behind it is of no use any more.
 
-    Every method raises EngineDied when nobody listens, EngineSilent when there is no answer in time, and EngineError
-    `comfyui_error` for an answer that makes no sense.
+    It is when it has ended, and when it has not answered anybody for a minute. Every method raises EngineDied when
+    nobody listens, EngineSilent when there is no answer in time, and EngineError `comfyui_error` for an answer that
+    makes no sense.
     """
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
         self.gone = False
         # trust_env: a proxy in the environment must not come between us and loopback.
-        self._http = httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+            event_hooks={"response": [self._hear]},
+        )
+        self._silent_since: float | None = None
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -72,8 +83,17 @@ class ComfyHttp:
     async def download(self, output: Output, destination: Path) -> int:
         """Fetch an output file; return its size in bytes. Raises EngineError `output_missing`.
 
-        On failure `destination` may hold a part of it.
+        A ComfyUI that falls silent meanwhile is waited for, as the picture is there already. On failure `destination`
+        may hold a part of it.
         """
+        while True:
+            try:
+                return await self._download(output, destination)
+            except EngineSilent:
+                if self.gone:
+                    raise
+
+    async def _download(self, output: Output, destination: Path) -> int:
         params = {"filename": output.filename, "subfolder": output.subfolder, "type": "output"}
         async with self._translated(), self._http.stream("GET", "/view", params=params) as response:
             if response.status_code == httpx.codes.NOT_FOUND:
@@ -136,12 +156,18 @@ class ComfyHttp:
         if self._http.is_closed:
             raise EngineDied("ComfyUI has been stopped.")
 
+    async def _hear(self, _: httpx.Response) -> None:
+        self._silent_since = None
+
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         self._require_open()
+        asked_at = monotonic()
         try:
             yield
         except httpx.TimeoutException as exc:
+            self._silent_since = self._silent_since or asked_at
+            self.gone = self.gone or monotonic() - self._silent_since >= SILENT_LIMIT_SECONDS
             raise EngineSilent(f"ComfyUI has not answered within {TIMEOUT_SECONDS:.0f} s.") from exc
         except httpx.TransportError as exc:
             self.gone = True

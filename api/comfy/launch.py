@@ -15,8 +15,20 @@ _MISLEADING = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 _MODEL_FOLDERS = ("diffusion_models", "text_encoders", "vae")
 
 
-def command(install: ComfyInstall, base_dir: Path, search_paths: Path, port: int, parent_pid: int) -> list[str]:
-    """Loopback only, nothing from the internet, nothing written outside `base_dir`."""
+# The pinned ComfyUI's --lowvram puts only the text encoders elsewhere; --novram lets the weights of every model pass
+# through the GPU layer by layer, which leaves nearly all of it to the computing. Without a GPU all that
+# can be spared are the results that ComfyUI keeps for the next prompt.
+_LIGHT_GPU = "--novram"
+_LIGHT_CPU = "--cache-none"
+
+
+def command(
+    install: ComfyInstall, base_dir: Path, search_paths: Path, port: int, parent_pid: int, *, light: bool = False
+) -> list[str]:
+    """Loopback only, nothing from the internet, nothing written outside `base_dir`.
+
+    `light`: slower, with as little memory as it can be done with.
+    """
     return [
         *(str(install.python), "-I", "-S", str(_CHILD), str(parent_pid), str(install.source / "main.py")),
         *("--listen", "127.0.0.1", "--port", str(port)),
@@ -26,6 +38,7 @@ def command(install: ComfyInstall, base_dir: Path, search_paths: Path, port: int
         *("--preview-method", "none"),
         *("--disable-api-nodes", "--disable-auto-launch"),
         *(() if install.gpu else ("--cpu",)),
+        *((_LIGHT_GPU if install.gpu else _LIGHT_CPU,) if light else ()),
     ]
 
 

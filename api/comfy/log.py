@@ -20,7 +20,7 @@ class ChildLog:
 
     def __init__(self, path: Path, max_bytes: int = 10_000_000) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+        self.path = path
         self._max_bytes = max_bytes
         self._file = path.open("ab", buffering=0)
         self._unfinished = b""
@@ -74,5 +74,5 @@ class ChildLog:
     def _rotate_if_full(self) -> None:
         if self._file.tell() >= self._max_bytes:
             self._file.close()
-            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("ab", buffering=0)
+            os.replace(self.path, self.path.with_name(self.path.name + ".1"))
+            self._file = self.path.open("ab", buffering=0)

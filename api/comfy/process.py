@@ -7,13 +7,21 @@ import socket
 from asyncio.subprocess import Process
 from contextlib import suppress
 
+import structlog
+
+from api.processes import stat_of
+
+log = structlog.get_logger(__name__)
+
 _GRACE_SECONDS = 5.0
+_AWAKE_SECONDS = 1.0
 
 
 async def end_group(process: Process) -> None:
     """TERM, grace, KILL to a process that leads its group, and to all in it; returns when the leader is gone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGCONT)  # one that is stopped would not hear it
     with suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_SECONDS):
             await process.wait()
@@ -21,6 +29,17 @@ async def end_group(process: Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+
+
+async def keep_awake(process: Process) -> None:
+    """Until it has ended: wake a process that leads its group whenever somebody has stopped it, with all in it."""
+    while process.returncode is None:
+        stat = stat_of(process.pid)
+        if stat is not None and stat[0] == "T":  # not "t": that is a debugger's
+            log.warning("comfyui_was_stopped", pid=process.pid)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+        await asyncio.sleep(_AWAKE_SECONDS)
 
 
 def describe_exit(returncode: int) -> str:

@@ -21,7 +21,8 @@ from api.storage import StoredFile
 from api.tasks.attempt import Attempt
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
-from api.tasks.render import SAMPLED_PERCENT, Picture, render
+from api.tasks.relay import SAMPLED_PERCENT
+from api.tasks.render import Picture, render
 from api.tasks.room import make_room, picture_need
 
 log = structlog.get_logger(__name__)
@@ -44,7 +45,7 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
         try:
             picture = await render(kit, attempt, base, graph, workdir / "picture.png")
         except (EngineDied, EngineSilent, PromptLost) as exc:
-            raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc
+            raise RetryableError(exc.detail, code=exc.code, hint=exc.hint, log_tail=exc.log_tail) from exc
         rendered = time.monotonic()
         attempt.release_gpu()
         await keep(attempt, asset, picture, rendered - began)
@@ -108,6 +109,7 @@ async def _record(
         "height": picture.height,
         "sha256": stored.sha256,
         "size_bytes": stored.size,
+        "lighter": picture.lighter,
         "seconds": seconds,
     }
     await session.execute(

@@ -7,6 +7,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from api.comfy import memory
 from api.comfy.client import ComfyClient
 from api.comfy.server import ComfyServer, loras_below
 from api.domain.disk import GB
@@ -44,18 +45,21 @@ class GpuKit:
         """The one ComfyUI of this worker, which starts when it is first used. Raises UnavailableError."""
         if self._comfy is None:
             log_path = self.settings.masuka_data_dir / "logs" / "comfyui.log"
-            self._comfy = ComfyServer(locate.comfyui(self.settings), self._comfy_dir, log_path)
+            most = memory.allowed_bytes(self.settings.masuka_comfyui_max_memory_gb)
+            self._comfy = ComfyServer(locate.comfyui(self.settings), self._comfy_dir, log_path, most)
         return self._comfy
 
     @asynccontextmanager
-    async def use_comfy(self, base: InstalledBase) -> AsyncIterator[ComfyClient]:
-        """ComfyUI ready for `base`.
+    async def use_comfy(
+        self, base: InstalledBase, *, alone: bool = False, light: bool = False
+    ) -> AsyncIterator[ComfyClient]:
+        """ComfyUI ready for `base`, as `ComfyServer.use` has it.
 
         Raises RetryableError `comfyui_start_failed`, which `/ready` then tells of, too.
         """
         async with AsyncExitStack() as stack:
             try:
-                client = await stack.enter_async_context(self.comfy().use(base))
+                client = await stack.enter_async_context(self.comfy().use(base, alone=alone, light=light))
             except EngineError as exc:
                 self.comfy_error = exc.detail
                 raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc

@@ -1,31 +1,32 @@
 """One picture drawn by ComfyUI: followed to its end, fetched, and nothing of it left there."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 from PIL import Image, UnidentifiedImageError
 
 from api.comfy.client import ComfyClient
-from api.comfy.errors import failure_error
+from api.comfy.errors import OutOfMemory, failure_error
 from api.comfy.history import Outcome, OutcomeStatus, Output
-from api.comfy.messages import Progress, Step
 from api.comfy.server import ComfyServer
 from api.domain.engine import InstalledBase
+from api.domain.lighter import DECODERS, lighter
 from api.domain.workflow import Graph
 from api.errors import EngineError, RetryableError
 from api.see_through import see_through
-from api.services.jobs import LeaseLostError
 from api.tasks.attempt import Attempt
 from api.tasks.gpu import GpuKit
+from api.tasks.relay import Relay
 
 log = structlog.get_logger(__name__)
 
-SAMPLED_PERCENT = 95.0
-"""Sampling fills the bar up to here."""
 INTERRUPT_SECONDS = 5.0
 """How long a node may go on that should stop; half of the time in which a cancel frees the GPU."""
+LIGHTER_MESSAGE = "Ran out of memory; trying once more in a lighter way"
+LIGHTER_SUFFIX = "-lighter"
+"""ComfyUI needs an id that it has not had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,39 +36,59 @@ class Picture:
     path: Path
     width: int
     height: int
+    lighter: bool = False
+    """Memory ran out at first, so it was drawn in a way that needs less."""
 
 
 async def render(kit: GpuKit, attempt: Attempt, base: InstalledBase, graph: Graph, destination: Path) -> Picture:
-    """Have ComfyUI draw it and fetch the file; afterwards ComfyUI has nothing of this prompt any more."""
-    server = kit.comfy()
-    if not server.running:
+    """Have ComfyUI draw it and fetch the file; afterwards ComfyUI has nothing of this prompt any more.
+
+    When memory runs out it is tried once more, in a lighter way and with nobody beside it. A repeated attempt has
+    nobody beside it either: what ends ComfyUI every time must not take others with it every time.
+    """
+    if not kit.comfy().running:
         await attempt.progress(urgent=True, stage="loading", message="Starting ComfyUI")
-    async with kit.use_comfy(base) as client:
-        try:
-            outcome = await _follow(server, client, attempt, graph)
-            if outcome.status is OutcomeStatus.INTERRUPTED:
-                raise RetryableError("ComfyUI stopped the prompt, and not for us.", code="prompt_interrupted")
-            if outcome.failure is not None:
-                raise failure_error(outcome.failure)
-            _require_applied(outcome.lora_complaints)
-            output = _only_picture(outcome)
-            await client.download(output, destination)
-        finally:
-            server.discard_outputs_of(attempt.prompt_id)
-            await see_through(_forget(client, attempt.prompt_id))
+    try:
+        async with kit.use_comfy(base, alone=attempt.number > 1) as client:
+            return await _draw(kit, client, attempt, graph, destination)
+    except OutOfMemory as exc:
+        log.warning("out_of_memory", node_type=exc.node_type)
+        light = exc.node_type not in DECODERS
+    await attempt.progress(urgent=True, stage="loading", message=LIGHTER_MESSAGE, step=None, progress=0.0)
+    async with kit.use_comfy(base, alone=True, light=light) as client:
+        picture = await _draw(kit, client, attempt, lighter(graph), destination, LIGHTER_SUFFIX)
+    return replace(picture, lighter=True)
+
+
+async def _draw(
+    kit: GpuKit, client: ComfyClient, attempt: Attempt, graph: Graph, destination: Path, suffix: str = ""
+) -> Picture:
+    """Draw with this ComfyUI, once. Raises OutOfMemory and the other errors of ComfyUI."""
+    server, prompt_id = kit.comfy(), attempt.prompt_id + suffix
+    try:
+        outcome = await _follow(server, client, attempt, graph, prompt_id)
+        if outcome.status is OutcomeStatus.INTERRUPTED:
+            raise RetryableError("ComfyUI stopped the prompt, and not for us.", code="prompt_interrupted")
+        if outcome.failure is not None:
+            raise failure_error(outcome.failure)
+        _require_applied(outcome.lora_complaints)
+        await client.download(_only_picture(outcome), destination)
+    finally:
+        server.discard_outputs_of(attempt.prompt_id)  # the name that the graph gives them
+        await see_through(_forget(client, prompt_id))
     return await asyncio.to_thread(_look_at, destination)
 
 
-async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, graph: Graph) -> Outcome:
+async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, graph: Graph, prompt_id: str) -> Outcome:
     """Submit and wait; sampling steps become progress. When told to stop, exactly this prompt is stopped."""
     await attempt.progress(urgent=True, stage="queued", message="Waiting for ComfyUI")
-    relay = _Relay(attempt)
+    relay = Relay(attempt)
     relaying = asyncio.create_task(relay.run())
     try:
-        await client.submit(graph, attempt.prompt_id, on_progress=relay.hear)
-        return await client.wait(attempt.prompt_id)
+        await client.submit(graph, prompt_id, on_progress=relay.hear)
+        return await client.wait(prompt_id)
     except asyncio.CancelledError:
-        await see_through(stop_prompt(server, client, attempt.prompt_id))
+        await see_through(stop_prompt(server, client, prompt_id))
         raise
     finally:
         relaying.cancel()
@@ -85,38 +106,6 @@ async def stop_prompt(server: ComfyServer, client: ComfyClient, prompt_id: str) 
     except EngineError as exc:
         log.warning("comfyui_killed", prompt_id=prompt_id, error=exc.detail)
         await server.kill()
-
-
-class _Relay:
-    """Carries steps from the websocket's callback, which must not block, to the snapshot."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        self._latest: Progress | None = None
-        self._heard = asyncio.Event()
-
-    def hear(self, step: Step) -> None:
-        if isinstance(step, Progress):
-            self._latest = step
-            self._heard.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._heard.wait()
-            self._heard.clear()
-            if self._latest is None:
-                continue
-            step, total = self._latest.value, self._latest.maximum
-            try:
-                await self._attempt.progress(
-                    stage="sampling",
-                    step=step,
-                    total_steps=total,
-                    progress=SAMPLED_PERCENT * step / max(total, 1),
-                    message=f"Step {step} of {total}",
-                )
-            except LeaseLostError:
-                return  # the heartbeat stops the attempt
 
 
 async def _forget(client: ComfyClient, prompt_id: str) -> None:

@@ -20,10 +20,15 @@ def server_running(program: str, folder: Path) -> tuple[ComfyServer, InstalledBa
     return ComfyServer(install, folder / "base", folder / "logs" / "comfyui.log"), base
 
 
+async def start(server: ComfyServer, base: InstalledBase) -> None:
+    async with server.use(base):
+        pass
+
+
 async def test_a_comfyui_that_cannot_start_is_told_at_once_with_its_last_words(tmp_path):
     server, base = server_running("import sys; print('No module named torch'); sys.exit(3)", tmp_path)
     with pytest.raises(EngineError) as caught:
-        await server.ensure(base)
+        await start(server, base)
     assert caught.value.code == "comfyui_start_failed"
     assert "exit status 3" in caught.value.detail
     assert "No module named torch" in caught.value.detail
@@ -35,7 +40,7 @@ async def test_a_start_that_fails_can_be_tried_again(tmp_path):
     server, base = server_running("raise SystemExit(1)", tmp_path)
     for _ in range(2):
         with pytest.raises(EngineError, match="exit status 1"):
-            await server.ensure(base)
+            await start(server, base)
 
 
 async def test_comfyui_is_given_its_folders_its_nodes_and_the_models_of_the_base(tmp_path):
@@ -44,7 +49,7 @@ async def test_comfyui_is_given_its_folders_its_nodes_and_the_models_of_the_base
     left_over.parent.mkdir(parents=True)
     left_over.touch()
     with pytest.raises(EngineError):
-        await server.ensure(base)
+        await start(server, base)
     assert server.lora_dir.is_dir()
     assert (tmp_path / "base" / "masuka_nodes" / "shim").resolve() == tmp_path / "nodes" / "shim"
     search_paths = json.loads((tmp_path / "base" / "extra_model_paths.yaml").read_text())

@@ -77,7 +77,13 @@ class Lab:
         drawing = self.drawing((), **parameters)
         drawing.graph["50"] = {
             "class_type": "TestFault",
-            "inputs": {"latent": [LATENT, 0], "fault": fault, "seconds": seconds, "nonce": drawing.prompt_id},
+            "inputs": {
+                "latent": [LATENT, 0],
+                "fault": fault,
+                "seconds": seconds,
+                "nonce": drawing.prompt_id,
+                "once": "",
+            },
         }
         drawing.graph[SAMPLER]["inputs"]["latent_image"] = ["50", 0]
         return drawing
@@ -89,7 +95,7 @@ class Lab:
             "1": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
             "2": {
                 "class_type": "TestFault",
-                "inputs": {"latent": ["1", 0], "fault": fault, "seconds": 0.0, "nonce": prompt_id},
+                "inputs": {"latent": ["1", 0], "fault": fault, "seconds": 0.0, "nonce": prompt_id, "once": ""},
             },
             "3": {
                 "class_type": "SaveLatent",
@@ -108,7 +114,7 @@ class Lab:
         (output,) = outcome.outputs
         path = self.folder / output.filename
         assert await client.download(output, path) == path.stat().st_size
-        self.server.discard_output(output)
+        self.server.discard_outputs_of(output.filename.rpartition("_00001_")[0])
         return path
 
     async def pixels(self, client: ComfyClient, loras: tuple[LoraUse, ...] = (), **parameters: Value) -> Pixels:

@@ -263,11 +263,16 @@ async def test_the_death_of_comfyui_is_told_at_once_and_the_next_user_gets_a_new
         assert len(lab.left_over()) == 1, "what the dead one had not finished is gone"
 
 
+async def begin_to_use(lab: Lab, base: InstalledBase) -> None:
+    async with lab.server.use(base):
+        pass
+
+
 async def test_another_base_waits_until_nobody_uses_the_present_one(lab: Lab):
     async with lab.server.use(lab.base) as client:
         pid = lab.server.pid
         running = await begin(lab, client, lab.faulty("sleep", seconds=1))
-        switching = asyncio.create_task(lab.server.ensure(without_nodes(lab.base)))
+        switching = asyncio.create_task(begin_to_use(lab, without_nodes(lab.base)))
         assert (await running).status is OutcomeStatus.SUCCESS
         assert lab.server.pid == pid
     await switching

@@ -2,15 +2,39 @@
 """A custom node that does to ComfyUI, from inside and on request, what it will not do by itself."""
 
 import os
+import signal
+import sys
 import time
+from pathlib import Path
 
 import comfy.model_management
+import nodes
 import torch
 from server import PromptServer
 
+LEAKED = []
+FAULTS = [
+    "sleep",
+    "hang",
+    "out_of_memory",
+    "out_of_memory_unless_light",
+    "out_of_memory_decoding",
+    "leak",
+    "fail",
+    "exit",
+    "killed",
+    "frozen",
+    "end_early",
+    "deaf",
+]
+
 
 class TestFault:
-    """Passes a latent on, after one fault. `nonce` keeps ComfyUI's cache from answering."""
+    """Passes a latent on, after one fault.
+
+    `nonce` keeps ComfyUI's cache from answering. `once` names a file that remembers, for every ComfyUI, that the fault
+    has been met; empty: it is met every time.
+    """
 
     RETURN_TYPES = ("LATENT",)
     FUNCTION = "run"
@@ -21,14 +45,18 @@ class TestFault:
         return {
             "required": {
                 "latent": ("LATENT",),
-                "fault": (["sleep", "hang", "out_of_memory", "fail", "exit", "end_early", "deaf"],),
+                "fault": (FAULTS,),
                 "seconds": ("FLOAT", {"default": 0.0}),
                 "nonce": ("STRING", {"default": ""}),
+                "once": ("STRING", {"default": ""}),
             }
         }
 
-    def run(self, latent, fault, seconds, nonce):
-        getattr(self, fault)(seconds)
+    def run(self, latent, fault, seconds, nonce, once):
+        if not once or not Path(once).exists():
+            if once:
+                Path(once).touch()
+            getattr(self, fault)(seconds)
         return (latent,)
 
     def sleep(self, seconds):
@@ -42,15 +70,35 @@ class TestFault:
         """Slow, and cannot be interrupted."""
         time.sleep(seconds)
 
-    def out_of_memory(self, seconds):
+    def out_of_memory(self, *args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    def out_of_memory_unless_light(self, seconds):
+        if "--cache-none" not in sys.argv:
+            self.out_of_memory(seconds)
+
+    def out_of_memory_decoding(self, seconds):
+        """From now on the memory is too small for whole pictures."""
+        nodes.VAEDecode.decode = self.out_of_memory
+
+    def leak(self, seconds):
+        """A gigabyte and a half that nobody can have back, and then there is not enough."""
+        LEAKED.append(b"x" * (3 * 2**29))
+        self.out_of_memory(seconds)
 
     def fail(self, seconds):
         raise ValueError("boom")
 
     def exit(self, seconds):
+        os._exit(3)
+
+    def killed(self, seconds):
         """As the kernel does when memory runs out."""
-        os._exit(137)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def frozen(self, seconds):
+        """Whole, in the midst of it."""
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def end_early(self, seconds):
         """Tells the last frame of the prompt while it still runs."""
