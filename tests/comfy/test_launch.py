@@ -27,6 +27,13 @@ def test_the_cpu_is_used_only_where_there_is_no_gpu():
     assert "--cpu" not in arguments(dataclasses.replace(INSTALL, gpu=True))
 
 
+@pytest.mark.parametrize(("gpu", "flag"), [(True, "--novram"), (False, "--cache-none")])
+def test_a_light_one_does_with_less_memory(gpu, flag):
+    install = dataclasses.replace(INSTALL, gpu=gpu)
+    light = launch.command(install, Path("/base"), Path("/base/paths.yaml"), 8123, 42, light=True)
+    assert light == [*arguments(install), flag]
+
+
 @pytest.mark.parametrize(
     "name",
     ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "DATABASE_URL", "MASUKA_API_TOKEN", "PYTHONPATH"],

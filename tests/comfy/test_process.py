@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from api.comfy import child
-from api.comfy.process import accepts, describe_exit, end_group, free_port
+from api.comfy.process import accepts, describe_exit, end_group, free_port, keep_awake
 from tests.waiting import until
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -49,6 +49,26 @@ async def test_a_process_that_ignores_being_asked_is_killed(monkeypatch):
     process, _ = await start("-c", STUBBORN)
     await end_group(process)
     assert process.returncode == -signal.SIGKILL
+
+
+async def test_a_process_that_somebody_has_stopped_ends_at_once():
+    process, _ = await start("-c", "import time; print('up', flush=True); time.sleep(60)")
+    process.send_signal(signal.SIGSTOP)
+    await until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+    await end_group(process)
+    assert process.returncode == -signal.SIGTERM
+
+
+async def test_a_process_that_somebody_has_stopped_is_woken_with_what_it_started():
+    process, line = await start("-c", FORKS)
+    started = psutil.Process(int(line))
+    os.killpg(process.pid, signal.SIGSTOP)
+    await until(lambda: started.status() == psutil.STATUS_STOPPED)
+    guard = asyncio.create_task(keep_awake(process))
+    await until(lambda: psutil.STATUS_STOPPED not in (started.status(), psutil.Process(process.pid).status()))
+    await end_group(process)
+    async with asyncio.timeout(5):
+        await guard
 
 
 async def test_ending_what_has_ended_is_no_error():

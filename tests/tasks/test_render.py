@@ -1,0 +1,59 @@
+"""A picture that kills ComfyUI every time fails by itself."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from api.domain.generation import GenerateImageRequest
+from api.domain.job import Kind, Queue
+from api.engines import receipt
+from api.engines.receipt import Receipt
+from api.resources import Resources
+from api.services import generation
+from api.settings import Settings
+from api.tasks.dispatch import Dispatcher
+from api.tasks.generate import generate
+from api.tasks.gpu import GpuKit
+from tests.comfy import small_comfyui
+from tests.comfy.small_comfyui import DEADLY
+from tests.job_rows import read
+from tests.service import with_values
+from tests.tasks.stage import on_duty
+from tests.waiting import until_async
+
+
+@pytest.fixture
+def settings(settings: Settings, engines_dir: Path, tmp_path: Path) -> Settings:
+    """The real flux-tiny, and a small ComfyUI."""
+    engines = tmp_path / "engines"
+    source = engines / "comfyui" / "source"
+    source.mkdir(parents=True)
+    (source / "main.py").symlink_to(str(small_comfyui.__file__))
+    receipt.write(engines / "comfyui", Receipt("", "0.3.75", str(source), sys.executable))
+    (engines / "flux-tiny").symlink_to(engines_dir / "flux-tiny")
+    return with_values(settings, masuka_engines_dir=engines)
+
+
+async def test_a_picture_that_kills_comfyui_every_time_fails_and_takes_no_other_with_it(resources: Resources) -> None:
+    kit = GpuKit(resources)
+    job_ids = []
+    for prompt in (DEADLY, "a harmless picture"):
+        request = GenerateImageRequest(prompt=prompt, base_model="flux-tiny", width=64, height=64)
+        async with resources.sessions.begin() as session:
+            (asset,) = await generation.submit(session, resources.storage, resources.settings, {"flux-tiny"}, request)
+            job_ids.append(generation.task_of(asset))
+
+    async def over() -> bool:
+        return all([(await read(resources.sessions, job_id)).finished_at for job_id in job_ids])
+
+    async with on_duty(Dispatcher(resources, Queue.GPU, {Kind.IMAGE: partial(generate, kit)})):
+        await until_async(over, 40)
+    deadly, harmless = [await read(resources.sessions, job_id) for job_id in job_ids]
+    assert (deadly.status, deadly.error_code, deadly.attempt) == ("failed", "out_of_memory", 3)
+    assert deadly.error_message is not None
+    assert "most likely because the machine ran out of memory" in deadly.error_message
+    assert harmless.status == "completed"
+    assert harmless.attempt <= 2, "only the first attempt had company"
+    await kit.close()
