@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 TAKEN_BYTES = 100 * 1024**2
+STARTED = "a small ComfyUI has started"
 DEADLY = "a deadly picture"
 """A prompt that ends the process while it is drawn, like one that is too large."""
 DEATH_SECONDS, DRAWING_SECONDS = 0.2, 0.5
@@ -66,4 +67,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    sys.stdout.write(f"{STARTED}\n")
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()

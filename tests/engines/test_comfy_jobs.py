@@ -100,22 +100,6 @@ async def test_a_decoder_that_runs_out_of_memory_gets_smaller_tiles_from_the_sam
     assert (output["width"], output["height"], output["lighter"]) == (512, 512, True)
     assert not whole.generation_config["output"]["lighter"]
     assert LIGHTER_MESSAGE in [event["message"] for event in await published(gallery.resources, job.id)]
-    await gallery.server.stop()  # its decoder stays broken
-
-
-async def test_a_sampler_that_runs_out_of_memory_gets_a_light_comfyui_and_the_next_picture_the_usual_one(
-    gallery: Gallery,
-) -> None:
-    gallery.meet("out_of_memory_unless_light")
-    job, asset = await gallery.draw()
-    assert (job.status, job.attempt) == ("completed", 1)
-    assert asset.generation_config["output"]["lighter"]
-    light = gallery.server.pid
-    gallery.meet("sleep")
-    job, asset = await gallery.draw()
-    assert job.status == "completed"
-    assert not asset.generation_config["output"]["lighter"]
-    assert gallery.server.pid != light
 
 
 async def test_a_picture_that_is_too_large_in_every_way_fails_and_the_next_one_is_made(gallery: Gallery) -> None:
@@ -128,11 +112,8 @@ async def test_a_picture_that_is_too_large_in_every_way_fails_and_the_next_one_i
     assert (job.status, asset.generation_config["output"]["lighter"]) == ("completed", False)
 
 
-async def test_a_comfyui_that_grew_is_replaced_between_jobs_and_nothing_is_lost(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gallery.server, "_max_memory_bytes", 1)
-    job, _ = await gallery.draw()
-    assert (job.status, job.attempt, gallery.server.running) == ("completed", 1, False)
-    job, _ = await gallery.draw()
-    assert (job.status, job.attempt, gallery.server.running) == ("completed", 1, False)
+async def test_a_sampler_that_runs_out_of_memory_gets_a_light_comfyui(gallery: Gallery) -> None:
+    gallery.meet("out_of_memory_unless_light")
+    job, asset = await gallery.draw()
+    assert (job.status, job.attempt) == ("completed", 1)
+    assert asset.generation_config["output"]["lighter"]

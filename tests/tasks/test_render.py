@@ -1,6 +1,7 @@
-"""A picture that kills ComfyUI every time fails by itself."""
+"""Pictures whose ComfyUI ends, between jobs or in the midst of one."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from api.domain.generation import GenerateImageRequest
 from api.domain.job import Kind, Queue
 from api.engines import receipt
 from api.engines.receipt import Receipt
+from api.models import Job
 from api.resources import Resources
 from api.services import generation
 from api.settings import Settings
@@ -17,7 +19,7 @@ from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
 from api.tasks.gpu import GpuKit
 from tests.comfy import small_comfyui
-from tests.comfy.small_comfyui import DEADLY
+from tests.comfy.small_comfyui import DEADLY, STARTED
 from tests.job_rows import read
 from tests.service import with_values
 from tests.tasks.stage import on_duty
@@ -36,10 +38,11 @@ def settings(settings: Settings, engines_dir: Path, tmp_path: Path) -> Settings:
     return with_values(settings, masuka_engines_dir=engines)
 
 
-async def test_a_picture_that_kills_comfyui_every_time_fails_and_takes_no_other_with_it(resources: Resources) -> None:
+async def run(resources: Resources, *prompts: str) -> list[Job]:
+    """One picture of each, all asked for at once, with a worker of its own; their jobs when all have ended."""
     kit = GpuKit(resources)
     job_ids = []
-    for prompt in (DEADLY, "a harmless picture"):
+    for prompt in prompts:
         request = GenerateImageRequest(prompt=prompt, base_model="flux-tiny", width=64, height=64)
         async with resources.sessions.begin() as session:
             (asset,) = await generation.submit(session, resources.storage, resources.settings, {"flux-tiny"}, request)
@@ -50,10 +53,22 @@ async def test_a_picture_that_kills_comfyui_every_time_fails_and_takes_no_other_
 
     async with on_duty(Dispatcher(resources, Queue.GPU, {Kind.IMAGE: partial(generate, kit)})):
         await until_async(over, 40)
-    deadly, harmless = [await read(resources.sessions, job_id) for job_id in job_ids]
+    await kit.close()
+    return [await read(resources.sessions, job_id) for job_id in job_ids]
+
+
+async def test_a_picture_that_kills_comfyui_every_time_fails_and_takes_no_other_with_it(resources: Resources) -> None:
+    deadly, harmless = await run(resources, DEADLY, "a harmless picture")
     assert (deadly.status, deadly.error_code, deadly.attempt) == ("failed", "out_of_memory", 3)
     assert deadly.error_message is not None
     assert "most likely because the machine ran out of memory" in deadly.error_message
     assert harmless.status == "completed"
     assert harmless.attempt <= 2, "only the first attempt had company"
-    await kit.close()
+
+
+async def test_a_comfyui_past_the_limit_is_replaced_between_jobs_and_none_is_lost(resources: Resources) -> None:
+    limited = replace(resources, settings=with_values(resources.settings, masuka_comfyui_max_memory_gb=0.001))
+    jobs = await run(limited, *(f"picture {number}" for number in range(4)))
+    assert [(job.status, job.attempt) for job in jobs] == [("completed", 1)] * 4
+    starts = (resources.settings.masuka_data_dir / "logs" / "comfyui.log").read_text().count(STARTED)
+    assert 2 <= starts <= 4, "at most two at a time use the same one"
