@@ -44,8 +44,8 @@ def settings(tmp_path: Path, engines_dir: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def _valkey() -> Iterator[str]:
-    with valkey_server() as url:
-        yield url
+    with valkey_server() as server:
+        yield server.url
 
 
 @pytest.fixture

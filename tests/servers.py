@@ -37,11 +37,61 @@ class ServerFailedError(Exception):
     """A test server ended or did not answer in time."""
 
 
+class Child:
+    """A server's process, which writes to `folder`/log; it can be killed, and started again on the same files."""
+
+    def __init__(
+        self, arguments: Arguments, folder: Path, env: dict[str, str] | None, user: pwd.struct_passwd | None, end: int
+    ) -> None:
+        self._arguments = arguments
+        self._folder = folder
+        self._env = env
+        self._user = user
+        self._end = end
+        self.start()
+
+    def start(self) -> None:
+        """Does not wait until it answers."""
+
+        def die_with_parent() -> None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, self._end)
+
+        with (self._folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments,
+                cwd=self._folder,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+                **_as(self._user),
+            )
+
+    def wait(self, answers: Callable[[], bool]) -> None:
+        """Return when the server answers; raise ServerFailedError with what it said when it does not."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if answers():
+                    return
+            time.sleep(0.02)
+        said = (self._folder / "log").read_text(errors="replace")[-2000:]
+        raise ServerFailedError(f"{self.process.args!r} did not come up (exit code {self.process.returncode}): {said}")
+
+    def end(self) -> None:
+        self.process.send_signal(self._end)
+        try:
+            self.process.wait(START_SECONDS)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
 @dataclass(frozen=True)
 class S3Server:
     """An S3 server with one bucket."""
 
-    process: subprocess.Popen[bytes]
+    child: Child
     endpoint: str
     access_key_id: str = "masuka-test-key"
     secret_access_key: str = "masuka-test-secret"
@@ -59,10 +109,22 @@ class S3Server:
 
 
 @dataclass(frozen=True)
+class ValkeyServer:
+    """A Valkey on a socket."""
+
+    child: Child
+    path: Path
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
+
+@dataclass(frozen=True)
 class PostgresServer:
     """A PostgreSQL server with only its own databases."""
 
-    process: subprocess.Popen[bytes]
+    child: Child
     socket_dir: Path
     psql: Path
 
@@ -75,8 +137,8 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def valkey_server() -> Iterator[str]:
-    """The URL of a new, empty Valkey."""
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A new, empty Valkey that keeps nothing on disk."""
     with _short_folder() as folder:
         path = folder / "valkey.sock"
         arguments: Arguments = [
@@ -90,9 +152,9 @@ def valkey_server() -> Iterator[str]:
             "--dir",
             folder,
         ]
-        with _running(arguments, folder) as process:
-            _wait(process, folder, lambda: _answers_ping(path))
-            yield f"unix://{path}"
+        with _running(arguments, folder) as child:
+            child.wait(lambda: _answers_ping(path))
+            yield ValkeyServer(child, path)
 
 
 def _answers_ping(path: Path) -> bool:
@@ -132,11 +194,10 @@ def postgres_server() -> Iterator[PostgresServer]:
         ]
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **_as(user))
         arguments: Arguments = [install / "bin" / "postgres", "-D", data, "-k", folder, "-h", "", "-c", "fsync=off"]
-        with _running(arguments, folder, user=user, end=signal.SIGQUIT) as process:
-            server = PostgresServer(process, folder, install / "bin" / "psql")
+        with _running(arguments, folder, user=user, end=signal.SIGQUIT) as child:
             ready: Arguments = [install / "bin" / "pg_isready", "-q", "-h", folder]
-            _wait(process, folder, lambda: subprocess.run(ready, check=False).returncode == 0)
-            yield server
+            child.wait(lambda: subprocess.run(ready, check=False).returncode == 0)
+            yield PostgresServer(child, folder, install / "bin" / "psql")
 
 
 def _package_folder(name: str) -> Path:
@@ -168,9 +229,9 @@ def s3_server() -> Iterator[S3Server]:
         keys = {"AWS_ACCESS_KEY_ID": S3Server.access_key_id, "AWS_SECRET_ACCESS_KEY": S3Server.secret_access_key}
         bucket_page = f"http://127.0.0.1:{ports['filer.port']}/buckets/{BUCKET}/"
         try:
-            with _running(arguments, folder, env={**os.environ, **keys, "TMPDIR": str(folder)}) as process:
-                _wait(process, folder, lambda: _is_ok(bucket_page))
-                yield S3Server(process, f"http://127.0.0.1:{ports['s3.port']}")
+            with _running(arguments, folder, env={**os.environ, **keys, "TMPDIR": str(folder)}) as child:
+                child.wait(lambda: _is_ok(bucket_page))
+                yield S3Server(child, f"http://127.0.0.1:{ports['s3.port']}")
         finally:
             remove_sockets(ports.values())
 
@@ -214,38 +275,14 @@ def _running(
     env: dict[str, str] | None = None,
     user: pwd.struct_passwd | None = None,
     end: signal.Signals = signal.SIGKILL,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that writes to `folder`/log and gets the signal `end` here, or when this process is gone."""
-
-    def die_with_parent() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(end))
-
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            arguments, cwd=folder, env=env, stdout=log, stderr=log, preexec_fn=die_with_parent, **_as(user)
-        )
+) -> Iterator[Child]:
+    """A child that gets the signal `end` here, or when this process is gone."""
+    child = Child(arguments, folder, env, user, int(end))
     try:
-        yield process
+        yield child
     finally:
-        process.send_signal(end)
-        try:
-            process.wait(START_SECONDS)
-        finally:
-            process.kill()
-            process.wait()
+        child.end()
 
 
 def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _wait(process: subprocess.Popen[bytes], folder: Path, answers: Callable[[], bool]) -> None:
-    """Return when the server answers; raise ServerFailedError with what it said when it does not."""
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if answers():
-                return
-        time.sleep(0.02)
-    said = (folder / "log").read_text(errors="replace")[-2000:]
-    raise ServerFailedError(f"{process.args!r} did not come up (exit code {process.returncode}): {said}")

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+FOR_EVER = float("inf")
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+
+async def until(condition: Callable[[], object], seconds: float = 10, *, every: float = 0.01) -> None:
     """Raises TimeoutError if it has not come true in time."""
     async with asyncio.timeout(seconds):
         while True:
             if condition():
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(every)
 
 
 async def until_async(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:

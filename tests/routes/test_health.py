@@ -65,11 +65,11 @@ async def test_a_storage_that_cannot_be_written_is_not_ready(service: Service) -
 
 
 async def test_without_redis_it_still_answers_what_is_missing(settings: Settings) -> None:
-    with valkey_server() as url:
-        async with serving(with_values(settings, redis_url=url)) as service:
+    with valkey_server() as server:
+        async with serving(with_values(settings, redis_url=server.url)) as service:
             await service.pulse("flux-tiny")
             assert (await _ready(service))[0] == 200
-            with redis.Redis.from_url(url) as client:
+            with redis.Redis.from_url(server.url) as client:
                 client.shutdown(nosave=True)
             status, missing = await _ready(service)
             assert (status, "redis" in missing, "database" in missing) == (503, True, False)
