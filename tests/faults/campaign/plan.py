@@ -1,7 +1,7 @@
 """What will be done to the service, decided by a seed alone."""
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -59,10 +59,9 @@ class Fault:
     delay_seconds: float
     """From the recovery from the last fault, or from the trainer's start."""
     lasts_seconds: float
-    """Until it is over; 0 for what happens at once."""
+    """Until it is over, unless that is at once."""
 
 
-MOMENTARY = frozenset({Action.KILL, Action.HANG, Action.DROP, Action.SILENCE})
 LONGEST_SECONDS = 20.0
 LONGEST_DELAY_SECONDS = 3.0
 TRAINER_DELAY_SECONDS = 12.0
@@ -85,6 +84,7 @@ WEIGHTS: dict[Kind, int] = {
     Kind(Target.SOCKET, Action.DROP): 6,
     Kind(Target.SOCKET, Action.SILENCE): 6,
     Kind(Target.GPU_MEMORY, Action.EXHAUST): 6,
+    Kind(Target.DISK, Action.EXHAUST): 4,
     Kind(Target.TRAINER, Action.KILL): 4,
     Kind(Target.TRAINER, Action.FREEZE): 2,
     Kind(Target.RUNNER, Action.KILL): 2,
@@ -92,12 +92,25 @@ WEIGHTS: dict[Kind, int] = {
 }
 """How often each kind comes, compared with the others, on the embedded servers."""
 
+OUTSIDE_WEIGHTS: dict[Kind, int] = {
+    Kind(target, action): weight
+    for target in (Target.REDIS, Target.POSTGRES, Target.S3)
+    for action, weight in {Action.KILL: 6, Action.FREEZE: 3, Action.CUT: 6}.items()
+}
+"""The same of the servers that are not the service's own."""
 
-def plan(seed: int, kinds: Collection[Kind] = tuple(WEIGHTS)) -> Iterator[Fault]:
+
+def kinds_with(outside: Collection[Target]) -> dict[Kind, int]:
+    """Every kind of fault, with its weight, for a service with these servers outside."""
+    own = {kind: weight for kind, weight in WEIGHTS.items() if kind.target not in outside}
+    return own | {kind: weight for kind, weight in OUTSIDE_WEIGHTS.items() if kind.target in outside}
+
+
+def plan(seed: int, kinds: Mapping[Kind, int] = WEIGHTS) -> Iterator[Fault]:
     """Faults without end, the same for the same seed: first each of `kinds` once, then by their weights."""
     chance = random.Random(seed)
     number, ordered = 0, sorted(kinds, key=str)
-    weights = [WEIGHTS[kind] for kind in ordered]
+    weights = [kinds[kind] for kind in ordered]
     first = chance.sample(ordered, len(ordered))
     while True:
         kind = first[number] if number < len(first) else chance.choices(ordered, weights)[0]
@@ -110,5 +123,4 @@ def _fault(number: int, kind: Kind, chance: random.Random) -> Fault:
     if kind.target in (Target.COMFYUI, Target.SOCKET, Target.GPU_MEMORY):
         in_training = False  # there is no ComfyUI then
     delay = chance.uniform(0, TRAINER_DELAY_SECONDS if in_training else LONGEST_DELAY_SECONDS)
-    lasts = 0.0 if kind.action in MOMENTARY else chance.uniform(1, LONGEST_SECONDS)
-    return Fault(number, kind, in_training, round(delay, 3), round(lasts, 3))
+    return Fault(number, kind, in_training, round(delay, 3), round(chance.uniform(1, LONGEST_SECONDS), 3))

@@ -3,9 +3,10 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from tests.faults.campaign.inject import Injected, inject
 from tests.faults.campaign.judge import judge
 from tests.faults.campaign.ledger import Ledger
 from tests.faults.campaign.load import Load
-from tests.faults.campaign.plan import Fault
+from tests.faults.campaign.outside import Outside, outside_servers
+from tests.faults.campaign.plan import Fault, Kind, Target, plan
 from tests.faults.campaign.recovery import recovered_at
 from tests.faults.campaign.report import report
 from tests.faults.campaign.stand import Stand
@@ -38,18 +40,32 @@ class Campaign:
     """What is to be done, and where."""
 
     folder: Path
-    settings: Settings
-    env: dict[str, str]
+    engines_dir: Path
     seed: int
-    faults: Iterator[Fault]
     runs: int
-    deadline: float
-    """On the monotonic clock."""
+    kinds: Mapping[Kind, int]
+    outside: Collection[Target] = ()
+    minutes: float = float("inf")
+    """After that no new fault comes."""
 
 
-async def run(campaign: Campaign, ledger: Ledger, say: Say) -> dict[str, Any]:
-    """Do it all; the report. What was started is gone afterwards, whatever happened."""
-    stand = Stand(campaign.settings, campaign.env)
+async def run(campaign: Campaign, say: Say) -> dict[str, Any]:
+    """Do it all, or go on with what is in the folder; the report. What was started is gone afterwards.
+
+    Raises ServiceDownError when the service does not come up.
+    """
+    with closing(Ledger(campaign.folder / "ledger.jsonl")) as ledger:
+        async with outside_servers(campaign.outside, campaign.folder) as outside:
+            processes = await _live(campaign, ledger, outside, say)
+            direct = {name: value for server in outside.values() for name, value in server.direct.items()}
+            facts = await collect(_settings(campaign, direct), processes)
+        return report(ledger.entries, judge(ledger.entries, facts))
+
+
+async def _live(campaign: Campaign, ledger: Ledger, outside: Mapping[Target, Outside], say: Say) -> tuple[str, ...]:
+    """The service's life, under load, with all its faults, to its end; the processes that it leaves behind."""
+    values = {name: value for server in outside.values() for name, value in server.through_link.items()}
+    stand = Stand(_settings(campaign, values), values)
     chance = random.Random(f"{campaign.seed}-{len(ledger.entries)}")
     client = Client(stand.url, ledger, chance)
     load = Load(client, ledger, chance)
@@ -57,28 +73,52 @@ async def run(campaign: Campaign, ledger: Ledger, say: Say) -> dict[str, Any]:
         await stand.start()
         say(f"{stand.url} is ready; the campaign is in {campaign.folder}")
         await load.prepare(await asyncio.to_thread(_photos, campaign.folder))
-        working = asyncio.create_task(load.run())
-        doing = asyncio.create_task(_do(campaign, stand, load, say))
-        await asyncio.wait({working, doing}, return_when=asyncio.FIRST_COMPLETED)
-        await _finish(load, working, doing, say)
+        async with _going_on(load.run()) as working, _going_on(_do(campaign, stand, outside, load, say)) as doing:
+            await asyncio.wait({working, doing}, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                doing.result()
+            load.stopped = True
+            say(f"no more faults; {len(load.waiting)} jobs are on their way")
+            with suppress(TimeoutError):  # what has not ended by then is for the judge
+                await asyncio.wait_for(asyncio.shield(working), END_LIMIT_SECONDS)
         ledger.note("stopped", code=await stand.stop())
-        processes = await asyncio.to_thread(_survivors, stand)
+        return await asyncio.to_thread(_survivors, stand)
     finally:
         await client.aclose()
         await stand.kill()
-    facts = await collect(campaign.settings, processes)
-    return report(ledger.entries, judge(ledger.entries, facts))
 
 
-async def _do(campaign: Campaign, stand: Stand, load: Load, say: Say) -> None:
+@asynccontextmanager
+async def _going_on(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """`work` as a task that does not outlive the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _settings(campaign: Campaign, values: Mapping[str, Any]) -> Settings:
+    folders: dict[str, Any] = {
+        "masuka_data_dir": campaign.folder / "data",
+        "masuka_engines_dir": campaign.engines_dir,
+    }
+    return Settings(_env_file=None, **folders, **values)
+
+
+async def _do(campaign: Campaign, stand: Stand, outside: Mapping[Target, Outside], load: Load, say: Say) -> None:
     """All faults, each after the recovery from the one before."""
-    done = len(load.ledger.of("fault"))
-    for fault in campaign.faults:
-        if done >= campaign.runs or time.monotonic() > campaign.deadline:
+    done, tried = len(load.ledger.of("fault")), len(load.ledger.of("fault", "skipped"))
+    deadline = time.monotonic() + 60 * campaign.minutes
+    # The first picture waits for ComfyUI's first start, which no fault is to blame for.
+    await until(lambda: any(sample.status == "completed" for sample in load.samples), RECOVERY_LIMIT_SECONDS, every=0.1)
+    for fault in islice(plan(campaign.seed, campaign.kinds), tried, None):
+        if done >= campaign.runs or time.monotonic() > deadline:
             return
         await _make_ready(stand, load, fault)
         await asyncio.sleep(fault.delay_seconds)
-        injected = await inject(stand, fault)
+        injected = await inject(stand, outside, fault)
         if injected is None:
             load.ledger.note("skipped", number=fault.number, kind=str(fault.kind))
             say(f"{fault.number:4} {fault.kind}: not there")
@@ -88,9 +128,14 @@ async def _do(campaign: Campaign, stand: Stand, load: Load, say: Say) -> None:
         seconds = await _recovery(load, injected)
         event = "not_recovered" if seconds is None else "recovered"
         load.ledger.note(event, number=fault.number, kind=str(fault.kind), seconds=seconds)
-        after = "NOT RECOVERED" if seconds is None else f"recovered in {seconds:.1f} s"
-        lasted = f" for {injected.over - injected.at:.0f} s" if fault.lasts_seconds else ""
-        say(f"{fault.number:4} {fault.kind}{lasted}{' in a training' if fault.in_training else ''}: {after}")
+        say(_line(fault, injected, seconds))
+
+
+def _line(fault: Fault, injected: Injected, seconds: float | None) -> str:
+    lasted = injected.over - injected.at
+    what = f"{fault.number:4} {fault.kind}{f' for {lasted:.0f} s' if lasted > 0.5 else ''}"
+    where = " in a training" if fault.in_training else ""
+    return f"{what}{where}: {'NOT RECOVERED' if seconds is None else f'recovered in {seconds:.1f} s'}"
 
 
 async def _make_ready(stand: Stand, load: Load, fault: Fault) -> None:
@@ -111,22 +156,6 @@ async def _recovery(load: Load, injected: Injected) -> float | None:
             return round(max(0.0, at - injected.over), 2)
         await asyncio.sleep(0.05)
     return None
-
-
-async def _finish(load: Load, working: "asyncio.Task[None]", doing: "asyncio.Task[None]", say: Say) -> None:
-    """Let everything end that was accepted; what has not ended in time is for the judge. Raises what went wrong."""
-    if not doing.done():
-        doing.cancel()
-        await asyncio.wait({doing})
-    load.stopped = True
-    say(f"no more faults; {len(load.waiting)} jobs are on their way")
-    await asyncio.wait({working}, timeout=END_LIMIT_SECONDS)
-    if not working.done():
-        working.cancel()
-        await asyncio.wait({working})
-    for task in (working, doing):
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            raise exc
 
 
 def _survivors(stand: Stand) -> tuple[str, ...]:

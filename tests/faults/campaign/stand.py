@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+from pydantic import SecretStr
 
 from api.bind import base_url, free_port
 from api.child import end_with
@@ -34,7 +37,8 @@ class ServiceDownError(Exception):
 class Stand:
     """One data folder; processes come and go."""
 
-    def __init__(self, settings: Settings, env: dict[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, values: Mapping[str, Any]) -> None:
+        """`values` are the fields of `settings` besides the folders."""
         self.settings = settings
         self.data_dir = settings.masuka_data_dir
         self.disk_full = self.data_dir.parent / "disk-full"
@@ -45,7 +49,7 @@ class Stand:
             "PYTHONPATH": str(SITE),
             "MASUKA_FAULTS_DISK_FULL": str(self.disk_full),
         }
-        self._env = environment(settings, **{**ours, **(env or {})})
+        self._env = environment(settings, **ours, **{name.upper(): _plain(value) for name, value in values.items()})
         self._process: subprocess.Popen[bytes] | None = None
         self._kept_up: asyncio.Task[None] | None = None
 
@@ -177,6 +181,10 @@ async def _is_ready(http: httpx.AsyncClient) -> bool:
         return (await http.get("/ready")).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def _plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _alive(pid: int | None) -> psutil.Process | None:
