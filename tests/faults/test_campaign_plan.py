@@ -74,6 +74,15 @@ def test_the_service_has_recovered_when_new_work_is_done(samples: list[Sample], 
     assert recovered_at(samples, since=10, over=15) == at
 
 
+def test_what_is_heard_of_a_trainer_after_its_death_is_no_recovery() -> None:
+    before, late = training(9, (1, "training", 3)), training(12, (1, "training", 4))
+    waiting, again = training(13, (2, "waiting", 0), "pending"), training(19, (2, "starting", 0))
+    assert recovered_at([before, training(11, (1, "training", 3)), late], 10, 10) == 12
+    assert recovered_at([before, late, waiting], 10, 10, new_attempt=True) is None
+    assert recovered_at([before, late, waiting, again], 10, 10, new_attempt=True) == 19
+    assert recovered_at([before, picture(15, accepted=11), again], 10, 10, new_attempt=True) == 15
+
+
 def test_a_ledger_goes_on_where_it_was_although_its_last_line_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.jsonl"
     with closing(Ledger(path)) as first:

@@ -38,22 +38,18 @@ class Link:
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        writers = {writer}
-        try:
-            with suppress(OSError):  # a server that is gone ends its connections: so does a link to it
-                there, back = await self._connect()
-                writers.add(back)
-                self._writers |= writers
-                both = [asyncio.create_task(_carry(reader, back)), asyncio.create_task(_carry(there, writer))]
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in writers:
-                one.transport.abort()
-            self._writers -= writers
+        with suppress(OSError):  # a server that is gone ends its connections: so does a link to it
+            there, back = await self._connect()
+            self._writers |= {writer, back}
+            await asyncio.gather(_carry(reader, back), _carry(there, writer))
+            self._writers -= {writer, back}
+        writer.transport.abort()
 
 
 async def _carry(reader: StreamReader, writer: StreamWriter) -> None:
+    """Until there is no more; then whoever is at the other end is told so, the hard way."""
     with suppress(OSError):
         while piece := await reader.read(PIECE_BYTES):
             writer.write(piece)
             await writer.drain()
+    writer.transport.abort()

@@ -14,7 +14,7 @@ from tests.service import tiny_lora
 from tests.waiting import FOR_EVER, until
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.4
 CLIENTS = 3
 """Two pictures fill the GPU, the third waits."""
 CANCELLED_SHARE = 0.1

@@ -1,6 +1,6 @@
 """When the service was at work again after a fault."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -17,20 +17,31 @@ class Sample:
     """Attempt, stage, step."""
 
 
-def recovered_at(samples: Sequence[Sample], since: float, over: float) -> float | None:
+def recovered_at(samples: Sequence[Sample], since: float, over: float, *, new_attempt: bool = False) -> float | None:
     """When a picture that was accepted after the fault was completed, or a training that was hit was seen to move.
 
-    `samples` in the order of their times. A training moves when it trains and differs from what it was when the fault
-    was `over`: by then everything has been said that had happened before.
+    `samples` in the order of their times. With `new_attempt` a training moves only when a new attempt runs, for a fault
+    that ends the attempt: what is heard of the old one after it was on its way already.
     """
+    pictures = [one.time for one in samples if one.status == "completed" and one.accepted >= since]
+    moves = _attempts(samples, since) if new_attempt else _changes(samples, over)
+    return min([*pictures[:1], *list(moves)[:1]], default=None)
+
+
+def _changes(samples: Sequence[Sample], over: float) -> Iterable[float]:
+    """A training differs from what it was when the fault was over: by then all that was before had been said."""
     before: dict[str, tuple[int, str, int]] = {}
-    for sample in samples:
-        if sample.time < since:
+    for one in samples:
+        if one.kind != "training" or one.time < over:
             continue
-        if sample.status == "completed" and sample.accepted >= since:
-            return sample.time
-        if sample.kind != "training" or sample.time < over:
-            continue
-        if sample.stand != before.setdefault(sample.id, sample.stand) and sample.status in ("training", "completed"):
-            return sample.time
-    return None
+        if one.stand != before.setdefault(one.id, one.stand) and one.status in ("training", "completed"):
+            yield one.time
+
+
+def _attempts(samples: Sequence[Sample], since: float) -> Iterable[float]:
+    before: dict[str, int] = {}
+    for one in samples:
+        if one.kind == "training" and one.time < since:
+            before[one.id] = one.stand[0]
+        elif one.kind == "training" and one.status == "training" and one.stand[0] > before.get(one.id, one.stand[0]):
+            yield one.time

@@ -19,15 +19,17 @@ from tests.faults.campaign.judge import judge
 from tests.faults.campaign.ledger import Ledger
 from tests.faults.campaign.load import Load
 from tests.faults.campaign.outside import Outside, outside_servers
-from tests.faults.campaign.plan import Fault, Kind, Target, plan
+from tests.faults.campaign.plan import Action, Fault, Kind, Target, plan
 from tests.faults.campaign.recovery import recovered_at
 from tests.faults.campaign.report import report
 from tests.faults.campaign.stand import Stand
 from tests.waiting import until
 
 RECOVERY_LIMIT_SECONDS = 180.0
-END_LIMIT_SECONDS = 300.0
+END_LIMIT_SECONDS = 600.0
 """From the last fault until everything that was accepted must have ended."""
+SAMPLES_BEFORE = 200
+"""What is remembered of the time before a fault."""
 TRAINER_LIMIT_SECONDS = 90.0
 GONE_SECONDS = 20.0
 """How long what was started may take to end after the service's own end."""
@@ -118,6 +120,7 @@ async def _do(campaign: Campaign, stand: Stand, outside: Mapping[Target, Outside
             return
         await _make_ready(stand, load, fault)
         await asyncio.sleep(fault.delay_seconds)
+        del load.samples[:-SAMPLES_BEFORE]
         injected = await inject(stand, outside, fault)
         if injected is None:
             load.ledger.note("skipped", number=fault.number, kind=str(fault.kind))
@@ -125,7 +128,7 @@ async def _do(campaign: Campaign, stand: Stand, outside: Mapping[Target, Outside
             continue
         done += 1
         load.ledger.note("fault", number=fault.number, kind=str(fault.kind), at=injected.at, over=injected.over)
-        seconds = await _recovery(load, injected)
+        seconds = await _recovery(load, fault, injected)
         event = "not_recovered" if seconds is None else "recovered"
         load.ledger.note(event, number=fault.number, kind=str(fault.kind), seconds=seconds)
         say(_line(fault, injected, seconds))
@@ -147,14 +150,15 @@ async def _make_ready(stand: Stand, load: Load, fault: Fault) -> None:
         await until(stand.trainer, TRAINER_LIMIT_SECONDS, every=0.2)
 
 
-async def _recovery(load: Load, injected: Injected) -> float | None:
+async def _recovery(load: Load, fault: Fault, injected: Injected) -> float | None:
     """Seconds from the end of the fault; 0 when the service worked on during it; None when it took too long."""
     deadline = time.time() + RECOVERY_LIMIT_SECONDS
+    new_attempt = fault.kind.action is Action.KILL and fault.kind.target in (Target.TRAINER, Target.RUNNER)
     while time.time() < deadline:
-        at = recovered_at(load.samples, injected.at, injected.over)
+        at = recovered_at(load.samples, injected.at, injected.over, new_attempt=new_attempt)
         if at is not None:
             return round(max(0.0, at - injected.over), 2)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
     return None
 
 
