@@ -1,4 +1,4 @@
-"""The README is a promise: its settings are the code's, its codes and commands exist, and its snippets run."""
+"""The README is a promise: its settings are the code's, its codes, commands and proofs exist, and its snippets run."""
 
 import re
 from pathlib import Path
@@ -52,3 +52,9 @@ def test_every_masuka_command_of_the_readme_exists() -> None:
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
 def test_every_local_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert (PROJECT_ROOT / link).exists()
+
+
+def test_every_test_that_the_promises_name_exists() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", (PROJECT_ROOT / "docs" / "reliability.md").read_text()))
+    assert len(named) > 15
+    assert [path for path in sorted(named) if not (PROJECT_ROOT / path).is_file()] == []

@@ -62,7 +62,7 @@ WRONG_FACTS: list[tuple[str, Callable[[], Facts]]] = [
     ("rows without files", lambda: with_file("assets/p1.png", None)),
     ("rows without files", lambda: with_file("models/t-bb.safetensors", None)),
     ("rows without files", lambda: with_file("datasets/d1/0.png", None)),
-    ("files without rows", lambda: with_file("assets/p9.png", PICTURE)),
+    ("files without rows", lambda: replace(FACTS, nobodys=("assets/p9.png",))),
     ("files without rows", lambda: replace(FACTS, left_over=("tmp/a/b.part",))),
     ("orphan processes", lambda: replace(FACTS, processes=("123 python main.py",))),
     ("cancelled without a wish", lambda: with_job("j1", status="cancelled")),

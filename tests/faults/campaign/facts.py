@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from PIL import Image, UnidentifiedImageError
+from sqlmodel import SQLModel
 
 from api.db import Sessions, open_database
 from api.errors import MasukaError
@@ -19,6 +21,10 @@ from api.settings import Settings
 from api.storage import Storage, open_storage
 from api.trainer.lora import check_lora
 from tests.faults.campaign.bucket import keys_in
+
+PNG_END = b"IEND\xaeB`\x82"
+ANNOUNCED = "unrecorded_file"
+"""The table of files that are being stored: to be in there alone is to be nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,8 @@ class Facts:
     dataset_images: tuple[NamedFile, ...] = ()
     files: dict[str, FileFact] = field(default_factory=dict)
     """Everything in the storage, by key."""
+    nobodys: tuple[str, ...] = ()
+    """Keys in the storage that no row names."""
     left_over: tuple[str, ...] = ()
     """Temporary files that nobody will ever come back for."""
     processes: tuple[str, ...] = ()
@@ -87,9 +95,31 @@ async def collect(settings: Settings, processes: tuple[str, ...]) -> Facts:
     """Of a service that has ended."""
     async with open_database(settings) as sessions, open_storage(settings) as storage:
         jobs, subjects, models, images = await _rows(sessions)
-        keys = await keys_in(settings)
-        files = {key: await _file(storage, key) for key in keys}
-    return Facts(jobs, subjects, models, images, files, tuple(left_over(settings)), processes)
+        files = {key: await _file(storage, key) for key in await keys_in(settings)}
+        nobodys = await nobodys_files(settings, sessions)
+    return Facts(jobs, subjects, models, images, files, tuple(nobodys), tuple(left_over(settings)), processes)
+
+
+async def nobodys_files(settings: Settings, sessions: Sessions) -> list[str]:
+    """Keys in the storage that no row of any table names."""
+    keys, named = await keys_in(settings), set[str]()
+    async with sessions() as session:
+        for table in SQLModel.metadata.sorted_tables:
+            if table.name != ANNOUNCED:
+                for row in await session.execute(sa.select(table)):
+                    named.update(_texts(list(row)))
+    return sorted(set(keys) - named)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a row's values, JSON included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 async def _rows(
@@ -153,6 +183,8 @@ async def _file(storage: Storage, key: str) -> FileFact:
 
 
 def _picture_file(data: bytes, sha256: str) -> FileFact:
+    if not data.endswith(PNG_END):  # Pillow reads on without it
+        return FileFact(sha256, False)
     try:
         with Image.open(BytesIO(data), formats=("PNG",)) as image:
             image.load()

@@ -81,7 +81,7 @@ def judge(entries: Sequence[Entry], facts: Facts) -> Verdict:
         "failed without a cause": list(_unexplained(facts.jobs.values(), entries)),
         "cancelled without a wish": list(_unwished(facts)),
         "orphan processes": list(facts.processes),
-        "files without rows": [*sorted(facts.files.keys() - named), *facts.left_over],
+        "files without rows": [*facts.nobodys, *facts.left_over],
         "rows without files": sorted(named - facts.files.keys()),
         "bad stops": [
             str(entry.about["code"]) for entry in entries if entry.event == "stopped" and entry.about["code"]

@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from api.db import open_database
 from api.selftest.dataset import make_dataset
 from api.settings import Settings
 from tests.faults.campaign.client import Client
-from tests.faults.campaign.facts import collect
+from tests.faults.campaign.facts import collect, left_over, nobodys_files
 from tests.faults.campaign.inject import Injected, inject
 from tests.faults.campaign.judge import judge
 from tests.faults.campaign.ledger import Ledger
@@ -30,6 +31,7 @@ END_LIMIT_SECONDS = 600.0
 """From the last fault until everything that was accepted must have ended."""
 SAMPLES_BEFORE = 200
 """What is remembered of the time before a fault."""
+SETTLE_SECONDS = 60.0
 TRAINER_LIMIT_SECONDS = 90.0
 GONE_SECONDS = 20.0
 """How long what was started may take to end after the service's own end."""
@@ -83,6 +85,7 @@ async def _live(campaign: Campaign, ledger: Ledger, outside: Mapping[Target, Out
             say(f"no more faults; {len(load.waiting)} jobs are on their way")
             with suppress(TimeoutError):  # what has not ended by then is for the judge
                 await asyncio.wait_for(asyncio.shield(working), END_LIMIT_SECONDS)
+        await _settle(stand.settings, load)
         ledger.note("stopped", code=await stand.stop())
         return await asyncio.to_thread(_survivors, stand)
     finally:
@@ -160,6 +163,16 @@ async def _recovery(load: Load, fault: Fault, injected: Injected) -> float | Non
             return round(max(0.0, at - injected.over), 2)
         await asyncio.sleep(0.1)
     return None
+
+
+async def _settle(settings: Settings, load: Load) -> None:
+    """Files that a dead process has left may take a while to be found; what is there after that is for the judge."""
+    async with open_database(settings) as sessions:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            if not load.waiting and not left_over(settings) and not await nobodys_files(settings, sessions):
+                return
+            await asyncio.sleep(1)
 
 
 def _survivors(stand: Stand) -> tuple[str, ...]:
