@@ -89,10 +89,21 @@ class Child:
 
 
 @dataclass(frozen=True)
-class S3Server:
-    """An S3 server with one bucket."""
+class Server:
+    """What all have in common."""
 
     child: Child
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The one that runs now."""
+        return self.child.process
+
+
+@dataclass(frozen=True)
+class S3Server(Server):
+    """An S3 server with one bucket."""
+
     endpoint: str
     access_key_id: str = "masuka-test-key"
     secret_access_key: str = "masuka-test-secret"
@@ -110,10 +121,9 @@ class S3Server:
 
 
 @dataclass(frozen=True)
-class ValkeyServer:
+class ValkeyServer(Server):
     """A Valkey on a socket."""
 
-    child: Child
     path: Path
 
     @property
@@ -122,10 +132,9 @@ class ValkeyServer:
 
 
 @dataclass(frozen=True)
-class PostgresServer:
+class PostgresServer(Server):
     """A PostgreSQL server with only its own databases."""
 
-    child: Child
     socket_dir: Path
     psql: Path
 

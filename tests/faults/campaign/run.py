@@ -116,8 +116,10 @@ async def _do(campaign: Campaign, stand: Stand, outside: Mapping[Target, Outside
     """All faults, each after the recovery from the one before."""
     done, tried = len(load.ledger.of("fault")), len(load.ledger.of("fault", "skipped"))
     deadline = time.monotonic() + 60 * campaign.minutes
+    if done >= campaign.runs:
+        return
     # The first picture waits for ComfyUI's first start, which no fault is to blame for.
-    await until(lambda: any(sample.status == "completed" for sample in load.samples), RECOVERY_LIMIT_SECONDS, every=0.1)
+    await until(lambda: any(sample.status == "completed" for sample in load.samples), END_LIMIT_SECONDS, every=0.1)
     for fault in islice(plan(campaign.seed, campaign.kinds), tried, None):
         if done >= campaign.runs or time.monotonic() > deadline:
             return
