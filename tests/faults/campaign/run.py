@@ -26,7 +26,7 @@ from tests.faults.campaign.report import report
 from tests.faults.campaign.stand import Stand
 from tests.waiting import until
 
-RECOVERY_LIMIT_SECONDS = 180.0
+RECOVERY_LIMIT_SECONDS = 300.0
 END_LIMIT_SECONDS = 600.0
 """From the last fault until everything that was accepted must have ended."""
 SAMPLES_BEFORE = 200
