@@ -105,7 +105,7 @@ async def test_what_is_half_written_is_found(service: Service, entries: list[Ent
 
 
 async def test_a_file_that_is_gone_is_found(service: Service, entries: list[Entry]) -> None:
-    (path,) = (service.settings.masuka_data_dir / "storage" / "models").iterdir()
+    (path,) = (service.settings.masuka_data_dir / "storage" / "models").rglob("*.safetensors")
     path.unlink()
     assert await wrongs(service, entries) == {"rows without files"}
 
