@@ -7,6 +7,8 @@ import socket
 from api.processes import process_start
 
 _SEPARATOR = "|"
+NOBODY = "nobody"
+"""The owner of what is to be removed: as dead as one can be."""
 
 
 def new_owner() -> str:
@@ -17,6 +19,8 @@ def new_owner() -> str:
 
 def owner_is_dead(owner: str) -> bool:
     """Whether the owner ran on this host and its process is gone; False when nobody here can tell."""
+    if owner == NOBODY:
+        return True
     host, _, rest = owner.partition(_SEPARATOR)
     pid, _, rest = rest.partition(_SEPARATOR)
     if host != socket.gethostname() or not pid.isdecimal():

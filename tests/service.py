@@ -24,6 +24,7 @@ from api.resources import Resources
 from api.serve import GRACEFUL_SECONDS
 from api.services import jobs, workers
 from api.settings import Settings
+from api.tasks.reconcile import remove_leftovers
 from tests.intake.pictures import encoded, scene
 from tests.trainer.lora_files import Tensors, file_bytes, pair
 from tests.waiting import until
@@ -112,6 +113,10 @@ class Service:
             for table in SQLModel.metadata.sorted_tables:
                 found[table.name] = await session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
         return found
+
+    async def remove_leftovers(self) -> None:
+        """As the cpu worker does every few seconds."""
+        await remove_leftovers(self.resources)
 
     def files(self) -> list[Path]:
         folders = (self.settings.masuka_data_dir / "storage", self.settings.masuka_data_dir / "tmp")

@@ -102,9 +102,9 @@ async def get_asset_file(session: SessionDep, resources: ResourcesDep, asset_id:
 
 
 @router.delete("/{asset_id}", status_code=204, responses=responses(404, 409, 422))
-async def delete_asset(session: SessionDep, resources: ResourcesDep, asset_id: IdPath) -> None:
+async def delete_asset(session: SessionDep, asset_id: IdPath) -> None:
     """Remove a finished, failed or cancelled asset and its file."""
-    await generation.delete(session, resources.storage, asset_id)
+    await generation.delete(session, asset_id)
 
 
 @router.post("/{asset_id}/cancel", responses=responses(404, 409, 422), response_model=AssetOut)

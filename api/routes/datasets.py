@@ -172,6 +172,6 @@ async def get_dataset(session: SessionDep, dataset_id: IdPath) -> DatasetDetail:
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=responses(404, 409, 422))
-async def delete_dataset(resources: ResourcesDep, session: SessionDep, dataset_id: IdPath) -> None:
+async def delete_dataset(session: SessionDep, dataset_id: IdPath) -> None:
     """Remove the dataset and its files; refused while a training needs them."""
-    await datasets.delete(session, resources.storage, dataset_id)
+    await datasets.delete(session, dataset_id)

@@ -149,6 +149,6 @@ async def get_model_file(session: SessionDep, resources: ResourcesDep, model_id:
 
 
 @router.delete("/{model_id}", status_code=204, responses=responses(404, 409, 422))
-async def delete_model(session: SessionDep, resources: ResourcesDep, model_id: IdPath) -> None:
+async def delete_model(session: SessionDep, model_id: IdPath) -> None:
     """Remove the LoRA and its file; refused while a picture with it is waited for."""
-    await loras.delete(session, resources.storage, model_id)
+    await loras.delete(session, model_id)

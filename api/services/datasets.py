@@ -21,7 +21,7 @@ from api.domain.text import JsonObject, Name
 from api.domain.upload import IncomingFile, UploadLimits
 from api.errors import ConflictError, NotFoundError, StorageError
 from api.intake.run import run_intake
-from api.lease import new_owner, owner_is_dead
+from api.lease import NOBODY, new_owner, owner_is_dead
 from api.models import Dataset, DatasetImage, TrainingSession
 from api.models.base import utcnow
 from api.storage import Storage
@@ -165,8 +165,8 @@ async def images(session: AsyncSession, dataset_id: UUID) -> list[DatasetImage]:
 # ---- delete ------------------------------------------------------------------------------------------------------
 
 
-async def delete(session: AsyncSession, storage: Storage, dataset_id: UUID) -> None:
-    """Remove the files and then the rows: repeating it finishes the job.
+async def delete(session: AsyncSession, dataset_id: UUID) -> None:
+    """Hide the dataset, for `discard_abandoned` to remove its files and rows soon.
 
     Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it waits or runs.
     """
@@ -184,8 +184,10 @@ async def delete(session: AsyncSession, storage: Storage, dataset_id: UUID) -> N
             value=users,
             hint="Cancel it first, or wait for its end.",
         )
-    await _delete_files(storage, await images(session, dataset_id))
-    await session.delete(dataset)
+    mine = col(TrainingSession.dataset_id) == dataset_id
+    await session.execute(sa.update(TrainingSession).where(mine).values(dataset_id=None))
+    dataset.is_processed = False
+    dataset.dataset_metadata = {**dataset.dataset_metadata, OWNER: NOBODY}
     await session.flush()
 
 
@@ -206,7 +208,7 @@ async def _discard(sessions: Sessions, storage: Storage, dataset_id: UUID) -> No
 
 
 async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
-    """Remove what uploads left behind whose process died half-way; how many there were."""
+    """Remove the datasets that were deleted, or whose upload died half-way; how many there were."""
     async with sessions() as session:
         unfinished = (await session.scalars(sa.select(Dataset).where(col(Dataset.is_processed).is_(False)))).all()
     discarded = 0

@@ -15,6 +15,7 @@ from api.errors import ConflictError, InputError, NotFoundError
 from api.models import GeneratedAsset, Job, Model
 from api.models.base import utcnow
 from api.services import bases, loras
+from api.services.unrecorded import dismiss
 from api.settings import Settings
 from api.storage import Storage
 
@@ -100,8 +101,8 @@ def file_key(asset_id: UUID, tag: str) -> str:
     return f"assets/{asset_id}-{tag}.png"
 
 
-async def delete(session: AsyncSession, storage: Storage, asset_id: UUID) -> None:
-    """Remove the file and then the row: repeating it finishes the job.
+async def delete(session: AsyncSession, asset_id: UUID) -> None:
+    """Remove the row; its file is removed soon.
 
     Raises NotFoundError, and ConflictError `asset_active` while it is waited for.
     """
@@ -114,7 +115,7 @@ async def delete(session: AsyncSession, storage: Storage, asset_id: UUID) -> Non
             hint="Cancel it first, then delete it.",
         )
     if asset.storage_path is not None:
-        await storage.delete(asset.storage_path)
+        dismiss(session, asset.storage_path)
     await session.delete(asset)
     await session.flush()
 

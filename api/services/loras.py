@@ -10,6 +10,7 @@ from sqlmodel import col
 from api.domain.job import Kind, Status
 from api.errors import ConflictError, NotFoundError
 from api.models import GeneratedAsset, Model
+from api.services.unrecorded import dismiss
 from api.storage import Storage
 
 
@@ -37,8 +38,8 @@ async def usable(session: AsyncSession, storage: Storage, ids: Sequence[UUID]) -
     return models
 
 
-async def delete(session: AsyncSession, storage: Storage, model_id: UUID) -> None:
-    """Remove the file and then the row: repeating it finishes the job.
+async def delete(session: AsyncSession, model_id: UUID) -> None:
+    """Remove the row; its file is removed soon.
 
     Raises NotFoundError, and ConflictError `model_in_use` while a picture with it waits or runs.
     """
@@ -51,7 +52,7 @@ async def delete(session: AsyncSession, storage: Storage, model_id: UUID) -> Non
             value=users,
             hint="Wait for them, or cancel them first.",
         )
-    await storage.delete(model.storage_path)
+    dismiss(session, model.storage_path)
     await session.delete(model)
     await session.flush()
 

@@ -1,6 +1,7 @@
-"""Files between storage and database: announced before they are stored, so that no crash leaves one that no row names.
+"""Files between storage and database, so that no crash leaves a file that no row names, or a row without its file.
 
-The announcement goes away in the transaction that records the file. Where it stays, its owner died in between.
+A file is announced before it is stored, and the announcement goes away in the transaction that records it; where it
+stays, its owner died in between. A file that is deleted is announced in the transaction that deletes its row.
 """
 
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from sqlmodel import col
 
 from api.db import DATABASE_ERRORS, Sessions
 from api.errors import StorageError
-from api.lease import owner_is_dead
+from api.lease import NOBODY, owner_is_dead
 from api.models import GeneratedAsset, Model, UnrecordedFile
 from api.models.base import utcnow
 from api.see_through import see_through
@@ -48,8 +49,16 @@ async def recorded(session: AsyncSession, key: str) -> None:
     await session.execute(sa.delete(UnrecordedFile).where(col(UnrecordedFile.key) == key))
 
 
+def dismiss(session: AsyncSession, key: str) -> None:
+    """In the transaction that deletes the row which names `key`: `discard_abandoned` then removes the file.
+
+    So no crash leaves a row without its file, and a storage that is away does not keep anybody from deleting.
+    """
+    session.add(UnrecordedFile(key=key, owner=NOBODY))
+
+
 async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
-    """Remove the files whose owners died before they recorded them; how many there were."""
+    """Remove the files that were dismissed, or whose owners died before they recorded them; how many there were."""
     async with sessions() as session:
         rows = (await session.scalars(sa.select(UnrecordedFile))).all()
     abandoned = [row.key for row in rows if owner_is_dead(row.owner) or row.created_at < utcnow() - ABANDONED]

@@ -1,6 +1,7 @@
 """Makes true again what a crash left untrue; runs in the cpu worker at start and every few seconds."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
 import structlog
@@ -21,19 +22,30 @@ INTERVAL_SECONDS = 3.0
 
 
 async def reconcile_forever(resources: Resources) -> None:
+    """Jobs and files by turns of their own: a storage that does not answer must not keep a lost job waiting."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_again_and_again(reconcile, resources))
+        group.create_task(_again_and_again(remove_leftovers, resources))
+
+
+async def _again_and_again(work: Callable[[Resources], Awaitable[None]], resources: Resources) -> None:
     while True:
         try:
-            await reconcile(resources)
+            await work(resources)
         except DATABASE_ERRORS as exc:
             log.warning("reconcile_failed", error=str(exc))
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
 async def reconcile(resources: Resources) -> None:
-    """End lost leases, ring for every queue that has pending jobs, forget old answers, remove dead processes' files."""
+    """End lost leases, and ring for every queue that has pending jobs."""
     await end_lost(resources)
     for queue in await _queues_with_work(resources):
         await resources.queue.ring(queue)
+
+
+async def remove_leftovers(resources: Resources) -> None:
+    """Forget old answers, and remove the files of dead processes and of what was deleted."""
     async with resources.sessions.begin() as session:
         await session.execute(sa.delete(StoredAnswer).where(col(StoredAnswer.created_at) < utcnow() - idempotency.KEPT))
     await asyncio.to_thread(sweep, resources.settings)

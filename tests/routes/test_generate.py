@@ -162,6 +162,7 @@ async def test_deleting_a_picture_removes_its_file_and_row(any_service: Service,
     path = f"/api/assets/{asset_id}"
     assert (await any_service.client.delete(path)).status_code == 204
     assert_problem(await any_service.client.get(path), 404, "asset_not_found")
+    await any_service.remove_leftovers()
     assert await any_service.resources.storage.size(f"assets/{asset_id}.png") is None
 
 

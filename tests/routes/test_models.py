@@ -55,8 +55,10 @@ async def test_deleting_a_model_removes_its_file_and_not_that_of_another_with_th
     storage = any_service.resources.storage
     assert first["file_name"] == second["file_name"]
     assert (await any_service.client.delete(f"/api/models/{first['id']}")).status_code == 204
+    await any_service.remove_leftovers()
     assert [await storage.size(key) is not None for key in keys] == [False, True]
     assert (await any_service.client.delete(f"/api/models/{second['id']}")).status_code == 204
+    await any_service.remove_leftovers()
     assert await storage.size(keys[1]) is None
     assert await any_service.traces() == before
 

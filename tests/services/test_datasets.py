@@ -158,7 +158,7 @@ async def test_a_storage_that_is_away_does_not_keep_the_service_from_starting(
     assert await discard_abandoned(sessions, disk) == 1
 
 
-async def test_a_delete_that_fails_half_way_is_finished_by_another(
+async def test_a_deleted_dataset_is_gone_at_once_and_its_files_as_soon_as_the_storage_lets_them(
     sessions: Sessions, disk: Storage, upload: list[IncomingFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = await _create(sessions, disk, upload, tmp_path)
@@ -169,14 +169,16 @@ async def test_a_delete_that_fails_half_way_is_finished_by_another(
             raise StorageError("No answer.")
         await delete(key)
 
+    async with sessions.begin() as session:
+        await datasets.delete(session, created.dataset.id)
+    async with sessions() as session:
+        with pytest.raises(NotFoundError):
+            await datasets.get(session, created.dataset.id)
     with monkeypatch.context() as patched:
         patched.setattr(disk, "delete", fail_at_the_third)
-        with pytest.raises(StorageError):
-            async with sessions.begin() as session:
-                await datasets.delete(session, disk, created.dataset.id)
+        assert await discard_abandoned(sessions, disk) == 0
     assert await _counts(sessions) == (1, 5)
-    async with sessions.begin() as session:
-        await datasets.delete(session, disk, created.dataset.id)
+    assert await discard_abandoned(sessions, disk) == 1
     assert await _counts(sessions) == (0, 0)
 
 

@@ -1,5 +1,6 @@
 """What a crash left untrue is made true again."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -15,11 +16,13 @@ from api.models.base import utcnow
 from api.queue import queue_key
 from api.resources import Resources
 from api.scratch import scratch_root
-from api.services import datasets, jobs
-from api.tasks.reconcile import reconcile
+from api.services import datasets, jobs, unrecorded
+from api.tasks import reconcile as reconciling
+from api.tasks.reconcile import reconcile, reconcile_forever, remove_leftovers
 from tests.job_rows import add, assert_sound, claim, let_lease_run_out, read
 from tests.owners import dead_owner, living_owner
 from tests.tasks.stage import published
+from tests.waiting import until_async
 
 
 async def owned_by(resources: Resources, owner: str) -> UUID:
@@ -102,7 +105,7 @@ async def test_answers_are_kept_for_a_day(resources: Resources) -> None:
             created_at = now - timedelta(hours=hours)
             session.add(StoredAnswer(key=key, fingerprint="x", owner="x", created_at=created_at))
 
-    await reconcile(resources)
+    await remove_leftovers(resources)
 
     async with resources.sessions() as session:
         assert (await session.scalars(sa.select(col(StoredAnswer.key)))).all() == ["young"]
@@ -113,7 +116,7 @@ async def test_what_dead_processes_left_on_the_disk_is_removed(resources: Resour
     for folder in (left, mine):
         folder.mkdir(parents=True)
 
-    await reconcile(resources)
+    await remove_leftovers(resources)
 
     assert (left.exists(), mine.exists()) == (False, True)
 
@@ -129,11 +132,34 @@ async def test_what_dead_processes_stored_and_nobody_will_record_is_removed(
         session.add(Dataset(name="half", storage_path="half", is_processed=False, dataset_metadata=about))
     await resources.storage.put_file(key, file)
 
-    await reconcile(resources)
+    await remove_leftovers(resources)
 
     assert await resources.storage.size(key) is None
     async with resources.sessions() as session:
         assert (await session.scalars(sa.select(Dataset))).all() == []
+
+
+async def test_a_storage_that_does_not_answer_keeps_no_lost_job_waiting(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def never(_: str) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(resources.storage, "delete", never)
+    monkeypatch.setattr(reconciling, "INTERVAL_SECONDS", 0.05)
+    async with resources.sessions.begin() as session:
+        unrecorded.dismiss(session, "assets/a-1.png")
+    task = asyncio.create_task(reconcile_forever(resources))
+    try:
+        await asked.wait()
+        job_id = await owned_by(resources, dead_owner())
+        await until_async(lambda: published(resources, job_id))
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def test_the_next_start_discards_an_upload_whose_process_died(resources: Resources) -> None:
