@@ -39,12 +39,13 @@ async def open_resources(settings: Settings, redis_url: str) -> AsyncIterator[Re
     Raises ConfigError when the database or the storage cannot be used.
     """
     redis = open_redis(redis_url)
-    progress = Progress(redis)
+    queue, progress = JobQueue(redis), Progress(redis)
     try:
         async with open_database(settings) as sessions, open_storage(settings) as storage:
             disk = DiskSpace(settings.masuka_data_dir, settings.masuka_min_free_disk_mb * MB)
-            yield Resources(settings, sessions, redis, JobQueue(redis), progress, storage, disk)
+            yield Resources(settings, sessions, redis, queue, progress, storage, disk)
     finally:
+        await queue.close()
         await progress.close()
         await redis.aclose(close_connection_pool=True)  # a client does not close a pool that it was given
 

@@ -1,5 +1,6 @@
 """What the workers say of themselves: a pulse in Redis that ends soon after they do."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,6 +13,8 @@ from api.settings import Settings
 
 PULSE_SECONDS = 3
 PULSE_LIFE_SECONDS = 12
+ANSWER_SECONDS = 2.0
+"""How long a Redis that hangs may hold up whoever asks for a pulse."""
 
 
 def pulse_key(queue: Queue) -> str:
@@ -21,7 +24,8 @@ def pulse_key(queue: Queue) -> str:
 async def pulse(redis: Redis, queue: Queue) -> dict[str, Any] | None:
     """The last pulse of this queue's worker; None when there is no worker, or Redis does not answer."""
     try:
-        found = await redis.get(pulse_key(queue))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            found = await redis.get(pulse_key(queue))
     except (RedisError, OSError):
         return None
     return None if found is None else dict(json.loads(found))

@@ -1,6 +1,7 @@
 """Redis and the database die, hang and come back while jobs run: work goes on, and every end is honest."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +12,14 @@ import sqlalchemy as sa
 
 from api.domain.job import Kind, Queue
 from api.progress import job_stream
+from api.queue import queue_key
 from api.resources import Resources, open_resources
 from api.services import jobs
 from api.settings import Settings
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
 from tests.job_rows import add, assert_sound, read
-from tests.service import with_values
+from tests.service import serving, with_values
 from tests.tasks.stage import Stage, complete, on_duty, published
 from tests.valkey import EmbeddedValkey
 from tests.waiting import until_async
@@ -124,6 +126,39 @@ async def test_a_redis_that_hangs_does_not_hang_the_job(
         await stage.cue(job_id, report)
         await stage.cue(job_id, complete)
         await completed(resources, job_id)
+
+
+async def test_a_picture_asked_for_without_redis_is_accepted_at_once_and_drawn(
+    valkey: EmbeddedValkey, stage: Stage
+) -> None:
+    async with (
+        serving(with_values(valkey.settings, redis_url=valkey.url)) as service,
+        on_duty(Dispatcher(service.resources, Queue.GPU, {Kind.IMAGE: stage.run})),
+    ):
+        await service.resources.redis.ping()
+        await valkey.kill()
+
+        began = time.monotonic()
+        response = await service.client.post("/api/generate/image", json={"prompt": "me", "base_model": "flux-tiny"})
+
+        assert time.monotonic() - began < 1
+        assert response.status_code == 202
+        job_id = UUID(response.json()["task_id"])
+        await stage.cue(job_id, complete)
+        await completed(service.resources, job_id)
+
+
+async def test_nobody_waits_for_a_bell_and_it_rings_all_the_same(resources: Resources, valkey: EmbeddedValkey) -> None:
+    await resources.redis.ping()
+    with valkey.frozen():
+        began = time.monotonic()
+        await resources.queue.ring(Queue.GPU)
+        assert time.monotonic() - began < 0.5
+
+    async def rung() -> bool:
+        return await resources.redis.zcard(queue_key(Queue.GPU)) == 1
+
+    await until_async(rung)
 
 
 async def test_what_redis_was_told_survives_its_death(resources: Resources, valkey: EmbeddedValkey) -> None:
