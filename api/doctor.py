@@ -14,11 +14,13 @@ from sqlalchemy import text
 from api import redis_server
 from api.bind import base_url, require_free
 from api.db import open_database
+from api.domain.job import Queue
 from api.engines import catalogue, gpu, locate
 from api.engines.hub import Hub
 from api.errors import MasukaError
 from api.queue import open_redis
 from api.redis_address import redis_url
+from api.services import workers
 from api.settings import Settings
 from api.storage import open_storage
 
@@ -134,6 +136,7 @@ async def _servers(settings: Settings, *, running: bool) -> list[Check]:
         "Redis": lambda: _redis(settings, running=running),
         "database": lambda: _database(settings),
         "storage": lambda: _storage(settings),
+        **({"GPU use": lambda: _gpu_use(settings)} if running else {}),
     }
     return [await _tried(name, check) for name, check in checks.items()]
 
@@ -158,6 +161,19 @@ async def _redis(settings: Settings, *, running: bool) -> str:
         return f"{'yours' if settings.redis_url else 'embedded'}, {version}"
     finally:
         await redis.aclose(close_connection_pool=True)  # a client does not close a pool that it was given
+
+
+async def _gpu_use(settings: Settings) -> str:
+    """Who holds the GPU now, as its worker says."""
+    redis = open_redis(redis_url(settings))
+    try:
+        use = (await workers.pulse(redis, Queue.GPU) or {}).get("gpu")
+    finally:
+        await redis.aclose(close_connection_pool=True)
+    if use is None:
+        return "no GPU worker gives a sign of life"
+    held = ", ".join(f"{job['kind']} {job['id']}" for job in use["jobs"])
+    return f"{use['mode']}: {held}" if held else use["mode"]
 
 
 async def _database(settings: Settings) -> str:

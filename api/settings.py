@@ -5,7 +5,7 @@ import math
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     masuka_stop_training: bool = Field(
         False, description="Stop trainers at a training checkpoint when the GPU worker is stopped; else they go on."
     )
+    masuka_gpu_policy: Literal["wait", "share"] = Field(
+        "wait",
+        description="`wait`: a training has the GPU alone; `share`: one picture at a time beside it if both fit.",
+    )
     masuka_log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="Least severe log line shown."
     )
@@ -142,6 +146,10 @@ class Settings(BaseSettings):
     def s3_endpoint(self) -> str | None:
         """The endpoint to name to the S3 client: none for AWS itself, whatever the variable says."""
         return None if not self.s3_endpoint_url or "amazonaws.com" in self.s3_endpoint_url else self.s3_endpoint_url
+
+    @cached_property
+    def shares_gpu(self) -> bool:
+        return self.masuka_gpu_policy == "share"
 
     @cached_property
     def api_token(self) -> str:

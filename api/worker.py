@@ -24,7 +24,7 @@ from api.resources import Resources, open_resources, until_reachable
 from api.services.workers import PULSE_LIFE_SECONDS, PULSE_SECONDS, pulse_key
 from api.settings import Settings, load_settings
 from api.signs import give_signs
-from api.tasks.dispatch import Dispatcher, Runner
+from api.tasks.dispatch import Dispatcher, Runner, Survey
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +45,7 @@ class Equipment:
     duties: tuple[Duty, ...] = ()
     state: Callable[[], dict[str, Any]] = dict
     """Said with every pulse."""
+    survey: Survey | None = None
 
 
 Equip = Callable[[Resources], AbstractAsyncContextManager[Equipment]]
@@ -135,7 +136,8 @@ async def work(settings: Settings, queue: Queue, equip: Equip) -> None:
     try:
         if await until_reachable(settings, stopped):
             async with open_resources(settings, redis_url(settings)) as resources, equip(resources) as equipment:
-                await _work(Dispatcher(resources, queue, equipment.runners), equipment, stopped, hurry)
+                dispatcher = Dispatcher(resources, queue, equipment.runners, equipment.survey)
+                await _work(dispatcher, equipment, stopped, hurry)
     finally:
         signs.cancel()
 
@@ -153,7 +155,7 @@ async def _work(dispatcher: Dispatcher, equipment: Equipment, stopped: asyncio.E
         dispatcher.look_for_work(),
         dispatcher.hear_cancels(),
         answer_bells(resources, dispatcher),
-        pulse(resources, queue, equipment.state),
+        pulse(resources, queue, lambda: {**dispatcher.state(), **equipment.state()}),
         *equipment.duties,
     )
     log.info("worker_started", queue=queue.value)

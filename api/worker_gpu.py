@@ -23,7 +23,8 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
         await end_lost(resources)
         await stop_strays(resources)
         runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
-        yield Equipment(runners, (stop_strays_forever(resources), forget_forever(resources)), kit.state)
+        duties = (stop_strays_forever(resources), forget_forever(resources))
+        yield Equipment(runners, duties, kit.state, kit.survey)
 
 
 if __name__ == "__main__":

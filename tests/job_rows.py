@@ -14,6 +14,7 @@ from api.models import GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
 from api.services import jobs
 from api.services.jobs import Lease
+from api.services.turns import Turn, next_pending
 from api.settings import Settings
 from tests.service import with_values
 
@@ -22,10 +23,6 @@ from tests.service import with_values
 async def open_sessions(settings: Settings, database_url: str) -> AsyncIterator[Sessions]:
     async with open_database(with_values(settings, database_url=database_url)) as sessions:
         yield sessions
-
-
-def admit_all(_: Kind) -> bool:
-    return True
 
 
 async def add(
@@ -52,8 +49,10 @@ async def add(
 
 async def claim(sessions: Sessions, owner: str, *, affinity: str | None = None) -> UUID | None:
     async with sessions.begin() as session:
-        job = await jobs.claim(session, Queue.GPU, owner, admits=admit_all, affinity=affinity)
-    return None if job is None else job.id
+        while (best := await next_pending(session, Queue.GPU, Turn(affinity))) is not None:
+            if await jobs.claim(session, best.id, owner) is not None:
+                return best.id
+    return None
 
 
 async def started(sessions: Sessions, owner: str = "a", kind: Kind = Kind.IMAGE, *, max_attempts: int = 3) -> Lease:

@@ -16,13 +16,14 @@ from fastapi import FastAPI
 from sqlmodel import SQLModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.domain.job import Kind, Queue
+from api.domain.job import Queue
 from api.errors import MasukaError
 from api.main import create_app
 from api.models import Job, Model
 from api.resources import Resources
 from api.serve import GRACEFUL_SECONDS
 from api.services import jobs, workers
+from api.services.turns import Turn, next_pending
 from api.settings import Settings
 from api.tasks.reconcile import remove_leftovers
 from tests.intake.pictures import encoded, scene
@@ -92,7 +93,9 @@ class Service:
     async def claim(self) -> jobs.Lease:
         """Be the worker: take the next job."""
         async with self.resources.sessions.begin() as session:
-            job = await jobs.claim(session, Queue.GPU, "tests", admits=_admit_all)
+            best = await next_pending(session, Queue.GPU, Turn())
+            assert best is not None
+            job = await jobs.claim(session, best.id, "tests")
         assert job is not None
         return jobs.Lease(job.id, "tests")
 
@@ -125,10 +128,6 @@ class Service:
 
 def _key(key: str | None) -> dict[str, str]:
     return {} if key is None else {"Idempotency-Key": key}
-
-
-def _admit_all(_: Kind) -> bool:
-    return True
 
 
 @asynccontextmanager

@@ -34,6 +34,8 @@ class MemoryStats:
     ram_free: int
     vram_total: int
     vram_free: int
+    vram_held: int = 0
+    """By ComfyUI itself."""
 
 
 class ComfyHttp:
@@ -179,7 +181,12 @@ class ComfyHttp:
 def _parse_memory(stats: Mapping[str, Any]) -> MemoryStats:
     device, system = stats["devices"][0], stats["system"]
     return MemoryStats(
-        device["name"], system["ram_total"], system["ram_free"], device["vram_total"], device["vram_free"]
+        device["name"],
+        system["ram_total"],
+        system["ram_free"],
+        device["vram_total"],
+        device["vram_free"],
+        device["torch_vram_total"],
     )
 
 

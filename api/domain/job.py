@@ -93,34 +93,3 @@ class StopReason(StrEnum):
     USER = "user"
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease_lost"
-
-
-class GpuGate:
-    """Who may use this worker's GPU now: one exclusive job, or a few that share.
-
-    Two shared jobs are let in so that ComfyUI always has the next prompt queued while one renders.
-    """
-
-    def __init__(self, shared_slots: int = 2) -> None:
-        self.shared_slots = shared_slots
-        self.shared = 0
-        self.exclusive = False
-
-    def admits(self, kind: Kind) -> bool:
-        if self.exclusive:
-            return False
-        return self.shared == 0 if kind.exclusive else self.shared < self.shared_slots
-
-    def enter(self, kind: Kind) -> None:
-        if not self.admits(kind):
-            raise RuntimeError(f"the GPU does not admit a {kind} job now")
-        if kind.exclusive:
-            self.exclusive = True
-        else:
-            self.shared += 1
-
-    def leave(self, kind: Kind) -> None:
-        if kind.exclusive:
-            self.exclusive = False
-        else:
-            self.shared -= 1

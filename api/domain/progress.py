@@ -7,7 +7,10 @@ from typing import Any, overload
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`progress` is 0..100; `loss`, `learning_rate` and `eta_seconds` belong to trainings."""
+    """`progress` is 0..100; `loss` and `learning_rate` belong to trainings.
+
+    `eta_seconds`: until a training's end, or, for a job that waits, until its turn. `queue_position`: 1 is next.
+    """
 
     status: str
     progress: float = 0.0
@@ -18,6 +21,7 @@ class Snapshot:
     loss: float | None = None
     learning_rate: float | None = None
     eta_seconds: float | None = None
+    queue_position: int | None = None
     attempt: int = 1
     error_code: str | None = None
     error_message: str | None = None

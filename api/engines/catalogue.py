@@ -58,6 +58,9 @@ class BaseModel:
     generation: tuple[VramRow, ...]
     """Descending; empty where any machine will do."""
     training: tuple[VramRow, ...]
+    least_drawing_gb: float = 0.0
+    """Memory that drawing takes where no row says it."""
+    least_training_gb: float = 0.0
     gated_repo: str = ""
     licence_url: str = ""
     shared_files: tuple[ModelFile, ...] = ()
@@ -80,6 +83,15 @@ class BaseModel:
         precision = TrainingPrecision(fitting[0])
         return TrainingPrecision.FP8 if fp8 and precision is TrainingPrecision.INT8 else precision
 
+    def drawing_gb(self, weights: Weights) -> float:
+        """GiB of the GPU's memory, or of the machine's where there is no GPU."""
+        return next((row.at_least_gb for row in self.generation if row.choice == weights), self.least_drawing_gb)
+
+    def training_gb(self, vram_gb: float | None) -> float:
+        """The same for a training with the precision that is picked for a card of this size."""
+        rows = (row.at_least_gb for row in self.training if vram_gb is not None and vram_gb >= row.at_least_gb)
+        return next(rows, self.least_training_gb)
+
     def comfy_files(self, weights: Weights) -> list[str]:
         """Below the base model's `models` folder, the files that ComfyUI reads."""
         targets = [*(file.target for file in self.files(weights)), *(link for _, link in self.links)]
@@ -101,6 +113,8 @@ FLUX_TINY = BaseModel(
     disk_gb=0.03,
     generation=(),
     training=(),
+    least_drawing_gb=1.0,
+    least_training_gb=2.0,
     links=(
         ("diffusers/transformer/diffusion_pytorch_model.safetensors", "models/diffusion_models/flux-tiny.safetensors"),
         ("diffusers/text_encoder/model.safetensors", "models/text_encoders/clip_l.safetensors"),

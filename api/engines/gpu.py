@@ -28,16 +28,30 @@ class Gpu:
 
 def detect() -> list[Gpu]:
     """The machine's GPUs; empty without any, or with a driver that does not answer (which is logged)."""
+    return parse(_ask(f"--query-gpu={QUERY}"))
+
+
+def free_vram_gb() -> float | None:
+    """In GiB, of the first GPU, which is the one that the engines use; None without any."""
+    return parse_free(_ask("--query-gpu=memory.free", "--id=0"))
+
+
+def _ask(*query: str) -> str:
     executable = shutil.which("nvidia-smi")
     if executable is None:
-        return []
-    command = [executable, f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+        return ""
+    command = [executable, *query, "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as exc:
         log.warning("nvidia-smi is there and does not answer, so no GPU is used: %s", exc)
-        return []
-    return parse(answer.stdout)
+        return ""
+    return answer.stdout
+
+
+def parse_free(csv: str) -> float | None:
+    mib = csv.strip()
+    return int(mib) / 1024 if mib.isdigit() else None
 
 
 def parse(csv: str) -> list[Gpu]:

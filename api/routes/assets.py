@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col
 
 from api.models import GeneratedAsset
-from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep
+from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep
 from api.routes.files import stored_file
 from api.routes.jobs import cancel_and_announce
 from api.routes.once import OnceDep
 from api.routes.problems import responses
+from api.routes.waiting import EXAMPLE as WAITING_EXAMPLE
+from api.routes.waiting import Waits, with_place, with_places
 from api.services import generation
 from api.services.pages import page
 
@@ -41,10 +43,11 @@ EXAMPLE: dict[str, Any] = {
     "error_message": None,
     "created_at": "2026-11-22T10:00:00Z",
     "completed_at": "2026-11-22T10:00:12Z",
+    **WAITING_EXAMPLE,
 }
 
 
-class AssetOut(BaseModel):
+class AssetOut(Waits):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
 
     id: UUID
@@ -60,6 +63,9 @@ class AssetOut(BaseModel):
     created_at: datetime
     completed_at: datetime | None
 
+    def waiting_job(self) -> UUID | None:
+        return self.task_id if self.status == "pending" else None
+
 
 class AssetList(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE], "next_cursor": None}})
@@ -71,6 +77,7 @@ class AssetList(BaseModel):
 @router.get("/", responses=responses(422))
 async def list_assets(
     session: SessionDep,
+    settings: SettingsDep,
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[AssetStatus | None, Query()] = None,
@@ -81,12 +88,13 @@ async def list_assets(
     where += [col(GeneratedAsset.asset_type) == asset_type] if asset_type else []
     where += [col(GeneratedAsset.model_id) == model_id] if model_id else []
     found = await page(session, GeneratedAsset, limit=limit, cursor=cursor, where=where)
-    return AssetList(items=[AssetOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+    items = await with_places(session, settings, [AssetOut.model_validate(row) for row in found.items])
+    return AssetList(items=items, next_cursor=found.next_cursor)
 
 
 @router.get("/{asset_id}", responses=responses(404, 422))
-async def get_asset(session: SessionDep, asset_id: IdPath) -> AssetOut:
-    return AssetOut.model_validate(await generation.get(session, asset_id))
+async def get_asset(session: SessionDep, settings: SettingsDep, asset_id: IdPath) -> AssetOut:
+    return await with_place(session, settings, AssetOut.model_validate(await generation.get(session, asset_id)))
 
 
 @router.get(

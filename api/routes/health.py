@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Awaitable
 from typing import Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import __version__
-from api.domain.job import Queue
+from api.domain.job import Kind, Queue
 from api.errors import MasukaError
 from api.resources import Resources
 from api.routes.deps import ResourcesDep
@@ -45,16 +46,32 @@ class Part(BaseModel):
     detail: str = ""
 
 
+class GpuJob(BaseModel):
+    id: UUID
+    kind: Kind
+
+
+class GpuUse(BaseModel):
+    mode: Literal["idle", "alone", "shared"] = Field(description="`alone`: a training has the GPU for itself.")
+    jobs: list[GpuJob]
+
+
 class Readiness(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"ready": True, "parts": {"database": {"ok": True, "detail": ""}}, "base_models": ["flux-dev"]}
+            "example": {
+                "ready": True,
+                "parts": {"database": {"ok": True, "detail": ""}},
+                "base_models": ["flux-dev"],
+                "gpu": {"mode": "alone", "jobs": [{"id": "0d6f3c8f-2b11-4c57-9d5e-6f1c9f8e3a0b", "kind": "training"}]},
+            }
         }
     )
 
     ready: bool
     parts: dict[str, Part]
     base_models: list[str]
+    gpu: GpuUse | None = Field(description="Who holds the GPU now; null when no GPU worker says so.")
 
 
 @router.get("/")
@@ -85,8 +102,9 @@ async def ready(resources: ResourcesDep) -> JSONResponse:
     parts = dict(zip(checks, await found, strict=True))
     parts |= {"worker_cpu": _worker(Queue.CPU, cpu), "worker_gpu": _worker(Queue.GPU, gpu), "comfyui": _comfyui(gpu)}
     all_ok = all(part.ok for part in parts.values())
-    answer = Readiness(ready=all_ok, parts=parts, base_models=sorted(workers.bases_of(gpu, resources.settings)))
-    return JSONResponse(answer.model_dump(), 200 if all_ok else 503)
+    bases = sorted(workers.bases_of(gpu, resources.settings))
+    answer = Readiness(ready=all_ok, parts=parts, base_models=bases, gpu=(gpu or {}).get("gpu"))
+    return JSONResponse(answer.model_dump(mode="json"), 200 if all_ok else 503)
 
 
 async def _checked(check: Awaitable[None]) -> Part:

@@ -13,9 +13,11 @@ from sqlmodel import col
 from api.domain.job import Kind, Queue, Status
 from api.models import Job
 from api.resources import Resources
-from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, after_commit
+from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep, after_commit
 from api.routes.once import OnceDep
 from api.routes.problems import responses
+from api.routes.waiting import EXAMPLE as WAITING_EXAMPLE
+from api.routes.waiting import Waits, with_place, with_places
 from api.services import jobs
 from api.services.pages import page
 
@@ -39,10 +41,11 @@ EXAMPLE: dict[str, Any] = {
     "created_at": "2026-11-22T10:00:00Z",
     "started_at": "2026-11-22T10:00:00Z",
     "finished_at": None,
+    **WAITING_EXAMPLE,
 }
 
 
-class JobOut(BaseModel):
+class JobOut(Waits):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
 
     id: UUID
@@ -62,6 +65,9 @@ class JobOut(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+    def waiting_job(self) -> UUID | None:
+        return self.id if self.status is Status.PENDING else None
 
 
 class JobList(BaseModel):
@@ -83,6 +89,7 @@ async def cancel_and_announce(session: AsyncSession, resources: Resources, job_i
 @router.get("/", responses=responses(422))
 async def list_jobs(
     session: SessionDep,
+    settings: SettingsDep,
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[Status | None, Query()] = None,
@@ -91,12 +98,13 @@ async def list_jobs(
     where = [col(Job.status) == status.value] if status else []
     where += [col(Job.kind) == kind.value] if kind else []
     found = await page(session, Job, limit=limit, cursor=cursor, where=where)
-    return JobList(items=[JobOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+    items = await with_places(session, settings, [JobOut.model_validate(row) for row in found.items])
+    return JobList(items=items, next_cursor=found.next_cursor)
 
 
 @router.get("/{job_id}", responses=responses(404, 422))
-async def get_job(session: SessionDep, job_id: IdPath) -> JobOut:
-    return JobOut.model_validate(await jobs.get(session, job_id))
+async def get_job(session: SessionDep, settings: SettingsDep, job_id: IdPath) -> JobOut:
+    return await with_place(session, settings, JobOut.model_validate(await jobs.get(session, job_id)))
 
 
 @router.post("/{job_id}/cancel", responses=responses(404, 409, 422), response_model=JobOut)
@@ -116,6 +124,6 @@ async def retry_job(session: SessionDep, resources: ResourcesDep, once: OnceDep,
     async def work() -> JobOut:
         job = await jobs.retry(session, job_id)
         after_commit(session, partial(resources.queue.ring, Queue(job.queue)))
-        return JobOut.model_validate(job)
+        return await with_place(session, resources.settings, JobOut.model_validate(job))
 
     return await once({}, 201, work)

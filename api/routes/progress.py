@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from api.domain.job import TERMINAL
+from api.domain.job import TERMINAL, Status
 from api.errors import NotFoundError
 from api.models import GeneratedAsset, Job, TrainingSession
 from api.progress import Event
@@ -19,14 +19,17 @@ from api.resources import Resources
 from api.routes.deps import IdPath, ResourcesDep
 from api.routes.problems import responses
 from api.services import jobs
+from api.services.standing import place_of
 
 router = APIRouter(prefix="/api/progress", tags=["progress"])
 
 HEARTBEAT_SECONDS = 15
 LOOK_SECONDS = 3.0
-"""With no event for this long the row is looked at, so that an end which Redis lost is still told."""
+"""With no event for this long the row is looked at: for an end which Redis lost, and for the place in the queue."""
 RETRY_MILLISECONDS = 2000
 ENDED = frozenset(status.value for status in TERMINAL)
+SEEN_IN_ROWS = ENDED | {Status.PENDING.value}
+"""What is told from the row; of a running job the events know more."""
 
 EXAMPLE = """id: 1795333830717-0
 data: {"status": "training", "progress": 25.0, "stage": "training", "step": 500, "total_steps": 2000, "loss": 0.41}
@@ -82,28 +85,30 @@ async def follow(
     async with resources.progress.listen(job_id) as queue:
         missed = None if last_event_id is None else await resources.progress.since(job_id, last_event_id)
         last, ended = "0-0" if missed is None or last_event_id is None else last_event_id, False
+        told = b""
         for event in [await _present(resources, job_id)] if missed is None else missed:
             yield _message(job_id, event)
-            last, ended = event.id, _ended(event)
+            last, told, ended = event.id, event.data, _ended(event)
         while not ended:
             try:
                 event = await asyncio.wait_for(queue.get(), LOOK_SECONDS)
             except TimeoutError:
                 event = await _present(resources, job_id)
-                if not _ended(event):
+                if event.data == told or _status(event) not in SEEN_IN_ROWS:
                     continue
             else:
                 if _order(event.id) <= _order(last):
                     continue
             yield _message(job_id, event)
-            last, ended = event.id, _ended(event)
+            last, told, ended = event.id, event.data, _ended(event)
 
 
 async def _present(resources: Resources, job_id: UUID) -> Event:
     """The present state from the database, under the id of the newest event: what comes after it is news."""
     last = await resources.progress.last_id(job_id)
     async with resources.sessions() as session:
-        snapshot = jobs.snapshot_of(await jobs.get(session, job_id))
+        job = await jobs.get(session, job_id)
+        snapshot = jobs.snapshot_of(job, await place_of(session, resources.settings, job))
     return Event(last, json.dumps(snapshot.to_dict()).encode())
 
 
@@ -118,7 +123,11 @@ def _end_id(job_id: UUID) -> str:
 
 
 def _ended(event: Event) -> bool:
-    return json.loads(event.data)["status"] in ENDED
+    return _status(event) in ENDED
+
+
+def _status(event: Event) -> str:
+    return str(json.loads(event.data)["status"])
 
 
 def _order(event_id: str) -> tuple[int, int]:

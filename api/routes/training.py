@@ -17,6 +17,8 @@ from api.routes.jobs import EXAMPLE as JOB_EXAMPLE
 from api.routes.jobs import JobOut, cancel_and_announce
 from api.routes.once import OnceDep
 from api.routes.problems import responses
+from api.routes.waiting import EXAMPLE as WAITING_EXAMPLE
+from api.routes.waiting import Waits, with_place, with_places
 from api.services import checkpoints, jobs, trainings, workers
 from api.services.pages import page
 from api.services.trainings import TrainFluxRequest
@@ -41,11 +43,12 @@ EXAMPLE: dict[str, Any] = {
     "completed_at": None,
     "created_at": "2026-11-22T10:00:00Z",
     "updated_at": "2026-11-22T10:10:00Z",
+    **WAITING_EXAMPLE,
 }
 CHECKPOINT_EXAMPLE: dict[str, Any] = {"step": 500, "size_mb": 229.4, "created_at": "2026-11-22T10:09:30Z"}
 
 
-class SessionOut(BaseModel):
+class SessionOut(Waits):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
 
     id: UUID
@@ -64,6 +67,9 @@ class SessionOut(BaseModel):
     completed_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    def waiting_job(self) -> UUID | None:
+        return self.task_id if self.status == "pending" else None
 
 
 class CheckpointOut(BaseModel):
@@ -100,7 +106,7 @@ async def train_flux(
         installed = await workers.installed_bases(resources.redis, settings)
         row = await trainings.submit(session, settings, installed, body)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
-        return SessionOut.model_validate(row)
+        return await with_place(session, settings, SessionOut.model_validate(row))
 
     return await once(body.model_dump(mode="json"), 201, work)
 
@@ -108,6 +114,7 @@ async def train_flux(
 @router.get("/", responses=responses(422))
 async def list_sessions(
     session: SessionDep,
+    settings: SettingsDep,
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[SessionStatus | None, Query()] = None,
@@ -116,11 +123,12 @@ async def list_sessions(
     where = [col(TrainingSession.status) == status] if status else []
     where += [col(TrainingSession.model_type) == model_type] if model_type else []
     found = await page(session, TrainingSession, limit=limit, cursor=cursor, where=where)
-    return SessionList(items=[SessionOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
+    items = await with_places(session, settings, [SessionOut.model_validate(row) for row in found.items])
+    return SessionList(items=items, next_cursor=found.next_cursor)
 
 
 @router.get("/{session_id}", responses=responses(404, 422))
-async def get_session(session: SessionDep, session_id: IdPath) -> SessionDetail:
+async def get_session(session: SessionDep, settings: SettingsDep, session_id: IdPath) -> SessionDetail:
     """The session, its stored training checkpoints and its job, which has the error's code and the trainer's words."""
     row = await trainings.get(session, session_id)
     job = await jobs.get(session, trainings.task_of(row))
@@ -128,8 +136,9 @@ async def get_session(session: SessionDep, session_id: IdPath) -> SessionDetail:
         CheckpointOut(step=each.step, size_mb=round(each.size_bytes / BYTES_PER_MB, 3), created_at=each.created_at)
         for each in await checkpoints.stored(session, row.id)
     ]
-    about = SessionOut.model_validate(row).model_dump()
-    return SessionDetail(**about, job=JobOut.model_validate(job), checkpoints=stored)
+    told = await with_place(session, settings, JobOut.model_validate(job))
+    about = {**SessionOut.model_validate(row).model_dump(), **told.model_dump(include=set(Waits.model_fields))}
+    return SessionDetail(**about, job=told, checkpoints=stored)
 
 
 @router.post("/{session_id}/cancel", responses=responses(404, 409, 422), response_model=SessionOut)

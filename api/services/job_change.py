@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from api.domain.job import NEXT, TERMINAL, Kind, Status, shown
 from api.domain.progress import Snapshot
+from api.domain.queueing import Place
 from api.models import GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
 
@@ -68,12 +69,19 @@ async def mirror(session: AsyncSession, job: Job) -> None:
     await session.execute(sa.update(table).where(col(table.task_id) == job.id).values(**values))
 
 
-def snapshot_of(job: Job) -> Snapshot:
-    """What a client is shown of this job: its status from the row, the rest from its last progress."""
+def snapshot_of(job: Job, place: Place | None = None) -> Snapshot:
+    """What a client is shown of this job: its status from the row, the rest from its last progress.
+
+    `place`: where a pending job stands, when that is known.
+    """
     status = job.status_enum
     last = Snapshot.from_dict(job.progress)
     if status is Status.PENDING:
         last = last.with_changes(stage="waiting", message="Waiting for its turn", eta_seconds=None)
+        if place is not None:
+            last = last.with_changes(
+                message=place.message, queue_position=place.position, eta_seconds=place.eta_seconds
+            )
     elif status in TERMINAL:
         last = last.with_changes(stage=status.value, message=status.value.capitalize(), eta_seconds=None)
     return last.with_changes(

@@ -3,7 +3,7 @@
 Every change is one compare-and-set (`job_change`), so an attempt that lost its lease can change nothing.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,11 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.domain.job import (
-    AFFINITY_MAX_WAIT_SECONDS,
     LEASE_SECONDS,
     Decision,
     Kind,
-    Queue,
     Requeue,
     Status,
     after_loss,
@@ -27,7 +25,7 @@ from api.domain.job import (
 )
 from api.domain.progress import Snapshot, cleaned
 from api.errors import ConflictError, JobError, MasukaError, NotFoundError
-from api.models import Job
+from api.models import GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
 from api.services.job_change import REFRESH, SUBJECT, change, mirror
 from api.services.job_change import snapshot_of as snapshot_of
@@ -58,45 +56,25 @@ async def get(session: AsyncSession, job_id: UUID) -> Job:
 # ---- claim and hold ----------------------------------------------------------------------------------------------
 
 
-async def claim(
-    session: AsyncSession,
-    queue: Queue,
-    owner: str,
-    *,
-    admits: Callable[[Kind], bool],
-    affinity: str | None = None,
-) -> Job | None:
-    """Take the best pending job: by priority, then same affinity (never past a maximum wait), then age.
-
-    When the best one is not admitted now nothing is taken, so that small jobs cannot starve a big one.
-    """
-    while True:
-        now = utcnow()
-        best = (await session.execute(_best_pending(queue, affinity, now))).first()
-        if best is None or not admits(Kind(best.kind)):
-            return None
-        job = await change(
-            session,
-            best.id,
-            Status.PENDING,
-            Status.RUNNING,
-            lease_owner=owner,
-            lease_until=now + timedelta(seconds=LEASE_SECONDS),
-            started_at=sa.func.coalesce(col(Job.started_at), now),
-        )
-        if job is not None:
-            return job  # else another worker, or a cancel, was faster: look again
-
-
-def _best_pending(queue: Queue, affinity: str | None, now: datetime) -> sa.Select[UUID, str]:
-    overdue = col(Job.created_at) < now - timedelta(seconds=AFFINITY_MAX_WAIT_SECONDS)
-    first = sa.case((overdue, 0), (col(Job.affinity) == affinity, 1), else_=2) if affinity else sa.literal(0)
-    return (
-        sa.select(col(Job.id), col(Job.kind))
-        .where(col(Job.queue) == queue.value, col(Job.status) == Status.PENDING.value)
-        .order_by(col(Job.priority).desc(), first, col(Job.created_at), col(Job.id))
-        .limit(1)
+async def claim(session: AsyncSession, job_id: UUID, owner: str) -> Job | None:
+    """Take a pending job; None when another worker, or a cancel, was faster."""
+    now = utcnow()
+    return await change(
+        session,
+        job_id,
+        Status.PENDING,
+        Status.RUNNING,
+        lease_owner=owner,
+        lease_until=now + timedelta(seconds=LEASE_SECONDS),
+        started_at=sa.func.coalesce(col(Job.started_at), now),
     )
+
+
+async def base_model_of(session: AsyncSession, job_id: UUID, kind: Kind) -> str | None:
+    """The base model that a job needs; None when what it was for is gone."""
+    settings = TrainingSession.config if kind is Kind.TRAINING else GeneratedAsset.generation_config
+    config = await session.scalar(sa.select(col(settings)).where(col(SUBJECT[kind].task_id) == job_id))
+    return None if config is None else config["base_model"]
 
 
 async def renew(session: AsyncSession, owners: Collection[str]) -> dict[str, datetime | None]:

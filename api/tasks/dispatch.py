@@ -4,7 +4,9 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,13 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.db import DATABASE_ERRORS
-from api.domain.job import HEARTBEAT_SECONDS, GpuGate, Kind, Queue, StopReason
+from api.domain.gpu_gate import GpuGate, Use
+from api.domain.job import HEARTBEAT_SECONDS, Kind, Queue, StopReason
 from api.errors import JobError, MasukaError, RetryableError
 from api.lease import new_owner
 from api.models import Job
+from api.models.base import utcnow
 from api.queue import CANCEL_CHANNEL
 from api.resources import Resources
 from api.services import jobs
+from api.services.turns import Pending, Turn, next_pending
 from api.tasks.attempt import Attempt
 
 log = structlog.get_logger(__name__)
@@ -33,6 +38,9 @@ FINISH_SECONDS = 10.0
 Runner = Callable[[Attempt], Awaitable[None]]
 """Does one attempt. Ends by `attempt.complete`, by raising MasukaError, or by CancelledError after `attempt.stop`."""
 
+Survey = Callable[[Pending, str | None], Awaitable[Use]]
+"""Finds what a job with this base model wants of the GPU, and how much memory there is."""
+
 Outcome = Callable[[AsyncSession], Awaitable[Job]]
 """Writes how an attempt ended. Raises LeaseLostError."""
 
@@ -40,14 +48,19 @@ Outcome = Callable[[AsyncSession], Awaitable[Job]]
 class Dispatcher:
     """Runs the jobs of one queue in this process."""
 
-    def __init__(self, resources: Resources, queue: Queue, runners: Mapping[Kind, Runner]) -> None:
+    def __init__(
+        self, resources: Resources, queue: Queue, runners: Mapping[Kind, Runner], survey: Survey | None = None
+    ) -> None:
+        """`survey` measures what a policy that shares the GPU decides by; without it nothing is shared."""
         self.resources = resources
         self.queue = queue
-        self.gate = GpuGate()
+        self.gate = GpuGate(shares=resources.settings.shares_gpu and survey is not None)
         self.attempts: dict[str, Attempt] = {}
         """By lease owner."""
         self._runners = runners
+        self._survey = survey
         self._affinity: str | None = None
+        self._training_left: datetime | None = None
         self._claiming = asyncio.Lock()
         self._closing = False
         self._gpu_left = asyncio.Event()
@@ -61,30 +74,43 @@ class Dispatcher:
                 pass
 
     async def _start_one(self) -> bool:
+        """Start the job whose turn it is; False when there is none, or the GPU does not admit it now."""
+        async with self.resources.sessions() as session:
+            turn = Turn(self._affinity, self.gate.shares_with_training, self._training_left)
+            best = await next_pending(session, self.queue, turn)
+            use = None if best is None else await self._use(session, best)
+        if use is None or not self.gate.admits(use):
+            return False
         owner = new_owner()
         async with self.resources.sessions.begin() as session:
-            job = await jobs.claim(session, self.queue, owner, admits=self.gate.admits, affinity=self._affinity)
-        if job is None:
-            return False
-        self._affinity = job.affinity or self._affinity
-        attempt = Attempt(self.resources, job, owner, self._enter_gpu(job.kind_enum))
-        self.attempts[owner] = attempt
-        attempt.task = asyncio.create_task(self._run(attempt), name=f"{job.kind}-{job.id}")
-        return True
+            job = await jobs.claim(session, use.job_id, owner)
+        if job is not None:
+            self._affinity = job.affinity or self._affinity
+            attempt = Attempt(self.resources, job, owner, self._enter_gpu(use))
+            self.attempts[owner] = attempt
+            attempt.task = asyncio.create_task(self._run(attempt), name=f"{job.kind}-{job.id}")
+        return True  # also when another was faster: look again
 
-    def _enter_gpu(self, kind: Kind) -> Callable[[], None]:
+    async def _use(self, session: AsyncSession, best: Pending) -> Use:
+        """What the job wants of the GPU; measured only where it counts."""
+        if not self.gate.shares or self._survey is None:
+            return Use(best.id, best.kind)
+        return await self._survey(best, await jobs.base_model_of(session, best.id, best.kind))
+
+    def _enter_gpu(self, use: Use) -> Callable[[], None]:
         """Enter the GPU; the returned function leaves it, once, and lets the next job in."""
-        self.gate.enter(kind)
-        inside = True
+        leave = self.gate.enter(use)
 
-        def leave() -> None:
-            nonlocal inside
-            if inside:
-                inside = False
-                self.gate.leave(kind)
+        def leave_and_tell() -> None:
+            if leave():
+                self._training_left = utcnow() if use.kind.exclusive else self._training_left
                 self._gpu_left.set()
 
-        return leave
+        return leave_and_tell
+
+    def state(self) -> dict[str, Any]:
+        """For the worker's pulse: who holds the GPU."""
+        return {"gpu": self.gate.state()} if self.queue is Queue.GPU else {}
 
     async def look_for_work(self) -> None:
         """Claim for ever: whenever the GPU has been left, and now and then, should no bell ring."""

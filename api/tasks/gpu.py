@@ -12,11 +12,16 @@ from api.comfy.client import ComfyClient
 from api.comfy.server import ComfyServer, loras_below
 from api.domain.disk import GB
 from api.domain.engine import InstalledBase
+from api.domain.gpu_gate import Memory, Use
+from api.domain.job import Kind
 from api.domain.workflow import WorkflowTemplate, parse_template
-from api.engines import locate
+from api.engines import catalogue, gpu, locate
+from api.engines.catalogue import Weights
 from api.errors import ConfigError, EngineError, MasukaError, RetryableError
 from api.resources import Resources
+from api.services.turns import Pending
 from api.settings import PROJECT_ROOT
+from api.tasks.gpu_memory import measure, require_back
 from api.tasks.lora_cache import LoraCache
 
 WORKFLOWS = PROJECT_ROOT / "comfy_workflows"
@@ -37,6 +42,10 @@ class GpuKit:
             resources.storage, loras_below(self._comfy_dir), int(self.settings.masuka_lora_cache_gb * GB)
         )
         self._comfy: ComfyServer | None = None
+        self._client: ComfyClient | None = None
+        """Of the ComfyUI that was last used."""
+        self._drawing = 0
+        """How many pictures use ComfyUI now."""
 
     def base(self, name: str) -> InstalledBase:
         return locate.base_model(self.settings, name)
@@ -64,12 +73,46 @@ class GpuKit:
                 self.comfy_error = exc.detail
                 raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc
             self.comfy_error = None
-            yield client
+            self._client = client
+            self._drawing += 1
+            try:
+                yield client
+            finally:
+                self._drawing -= 1
 
-    async def yield_gpu(self) -> None:
-        """Give all of the GPU's memory to a training: only the end of ComfyUI's process does that for sure."""
-        if self._comfy is not None:
-            await self._comfy.stop()
+    # ---- memory ------------------------------------------------------------------------------------------------------
+
+    async def survey(self, job: Pending, base_model: str | None) -> Use:
+        """What this job needs, and how much memory there is; for a GPU that pictures share with a training."""
+        need_gb = 0.0 if base_model is None else await asyncio.to_thread(self._need_gb, job.kind, base_model)
+        return Use(job.id, job.kind, need_gb, await self.memory())
+
+    async def memory(self) -> Memory:
+        if self._comfy is None or not self._comfy.running:
+            return await measure(None, None)
+        return await measure(self._comfy.pid, self._client)
+
+    def _need_gb(self, kind: Kind, base_model: str) -> float:
+        known = catalogue.get(base_model)
+        if kind is Kind.TRAINING:
+            return known.training_gb(gpu.largest_vram_gb(gpu.detect()))
+        return known.drawing_gb(Weights.FP8 if self.base(base_model).weight_dtype != "default" else Weights.BF16)
+
+    async def yield_gpu(self, base_model: str) -> None:
+        """Give a training its memory: only the end of ComfyUI's process gives all of it back for sure.
+
+        A ComfyUI that shares the GPU goes on when there is enough for both; it always does while it draws, as the
+        training was let in beside those pictures. Raises RetryableError `gpu_memory_not_freed`.
+        """
+        if self._comfy is None:
+            return
+        before = await self.memory()
+        if self.settings.shares_gpu:
+            need_gb = await asyncio.to_thread(self._need_gb, Kind.TRAINING, base_model)
+            if self._drawing or before.fits(need_gb):
+                return
+        await self._comfy.stop()
+        await require_back(before)
 
     def state(self) -> dict[str, Any]:
         """For the worker's pulse."""

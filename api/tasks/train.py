@@ -72,10 +72,10 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         )
         if await _has_run(workdir, attempt):
             attempt.resources.disk.promise(attempt.lease.owner, need)
-            await kit.yield_gpu()
+            await kit.yield_gpu(base.name)
         else:
             await make_room(attempt, need)
-            await kit.yield_gpu()
+            await kit.yield_gpu(base.name)
             await attempt.progress(urgent=True, message="Fetching the dataset")
             await provide_dataset(attempt, images, workdir.dataset, row)
             resumed_at = await provide_checkpoint(attempt, workdir, row.id)

@@ -1,6 +1,5 @@
-"""The pure life of a job: which change may follow which, what a failure leads to, who may use the GPU."""
+"""The pure life of a job: which change may follow which, and what a failure leads to."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +7,6 @@ from api.domain.job import (
     NEXT,
     TERMINAL,
     GiveUp,
-    GpuGate,
     Kind,
     Queue,
     Requeue,
@@ -48,50 +46,3 @@ def test_a_client_reads_what_a_running_job_does() -> None:
 
 def test_every_kind_has_a_queue() -> None:
     assert {kind.queue for kind in Kind} == {Queue.GPU}
-
-
-# ---- the GPU -----------------------------------------------------------------------------------------------------
-
-
-def test_two_pictures_share_the_gpu_and_a_third_waits() -> None:
-    gate = GpuGate()
-    gate.enter(Kind.IMAGE)
-    gate.enter(Kind.IMAGE)
-
-    assert not gate.admits(Kind.IMAGE)
-    gate.leave(Kind.IMAGE)
-    assert gate.admits(Kind.IMAGE)
-
-
-def test_a_training_is_alone() -> None:
-    gate = GpuGate()
-    gate.enter(Kind.IMAGE)
-    assert not gate.admits(Kind.TRAINING)
-    gate.leave(Kind.IMAGE)
-
-    gate.enter(Kind.TRAINING)
-
-    assert not any(gate.admits(kind) for kind in Kind)
-    gate.leave(Kind.TRAINING)
-    assert all(gate.admits(kind) for kind in Kind)
-
-
-def test_entering_without_being_admitted_is_a_bug() -> None:
-    gate = GpuGate()
-    gate.enter(Kind.TRAINING)
-
-    with pytest.raises(RuntimeError, match="does not admit"):
-        gate.enter(Kind.IMAGE)
-
-
-@given(st.lists(st.tuples(st.sampled_from(Kind), st.booleans())))
-def test_the_gpu_never_holds_more_than_it_may(steps: list[tuple[Kind, bool]]) -> None:
-    gate, inside = GpuGate(), list[Kind]()
-    for kind, entering in steps:
-        if entering and gate.admits(kind):
-            gate.enter(kind)
-            inside.append(kind)
-        elif not entering and kind in inside:
-            gate.leave(kind)
-            inside.remove(kind)
-        assert inside == [Kind.TRAINING] or (Kind.TRAINING not in inside and len(inside) <= 2)

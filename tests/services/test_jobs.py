@@ -19,10 +19,10 @@ from api.models import Job
 from api.models.base import utcnow
 from api.services import job_change, jobs
 from api.services.jobs import Lease, LeaseLostError
+from api.services.turns import Turn, in_turn, next_pending, pending
 from api.settings import Settings
 from tests.job_rows import (
     add,
-    admit_all,
     assert_sound,
     claim,
     expire,
@@ -69,22 +69,103 @@ async def test_of_two_that_waited_too_long_the_older_is_first(sessions: Sessions
     assert [await claim(sessions, owner, affinity="y") for owner in "ab"] == [other, same]
 
 
-async def test_small_jobs_behind_a_training_wait_until_it_is_admitted(sessions: Sessions) -> None:
+async def turns(sessions: Sessions, turn: Turn | None = None) -> list[UUID]:
+    """All that wait, in the order of their turns, as each is taken away."""
+    found: list[UUID] = []
+    async with sessions() as session:
+        while (best := await next_pending(session, Queue.GPU, turn or Turn())) is not None:
+            await session.execute(sa.delete(Job).where(col(Job.id) == best.id))
+            found.append(best.id)
+    return found
+
+
+async def test_a_training_in_the_queue_goes_before_younger_pictures(sessions: Sessions) -> None:
     training = await add(sessions, Kind.TRAINING, seconds_ago=2)
-    await add(sessions, seconds_ago=1)
+    picture = await add(sessions, seconds_ago=1)
+
+    assert await turns(sessions) == [training, picture]
+
+
+async def test_pictures_that_waited_while_a_training_ran_go_before_the_next_training(sessions: Sessions) -> None:
+    first = await started(sessions, kind=Kind.TRAINING)
+    next_one = await add(sessions, Kind.TRAINING, seconds_ago=5)
+    waited = [await add(sessions, seconds_ago=4), await add(sessions, seconds_ago=3)]
+    assert await turns_left(sessions) == [next_one, *waited]
 
     async with sessions.begin() as session:
-        taken = await jobs.claim(session, Queue.GPU, "a", admits=lambda kind: not kind.exclusive)
+        await jobs.complete(session, first)
+    late = await add(sessions)
 
-    assert taken is None
-    assert await claim(sessions, "a") == training
+    assert await turns(sessions) == [*waited, next_one, late]
+
+
+async def turns_left(sessions: Sessions, turn: Turn | None = None) -> list[UUID]:
+    """The same with nothing taken away."""
+    async with sessions() as session:
+        rows = sa.select(col(Job.id)).where(*pending(Queue.GPU)).order_by(*in_turn(Queue.GPU, turn or Turn()))
+        return list(await session.scalars(rows))
+
+
+async def test_a_training_that_has_left_the_gpu_lets_the_pictures_through_while_its_lora_is_stored(
+    sessions: Sessions,
+) -> None:
+    await started(sessions, kind=Kind.TRAINING)
+    training, waited = await add(sessions, Kind.TRAINING, seconds_ago=5), await add(sessions, seconds_ago=4)
+    left = Turn(training_left=utcnow())
+    late = await add(sessions, seconds_ago=-1)
+
+    assert await turns(sessions, left) == [waited, training, late]
+
+
+async def test_a_training_that_never_ran_lets_nobody_through(sessions: Sessions) -> None:
+    cancelled = await add(sessions, Kind.TRAINING, seconds_ago=9)
+    training, picture = await add(sessions, Kind.TRAINING, seconds_ago=2), await add(sessions, seconds_ago=1)
+
+    await cancel(sessions, cancelled)
+
+    assert await turns(sessions) == [training, picture]
+
+
+async def test_an_interrupted_training_goes_on_before_anything_else(sessions: Sessions) -> None:
+    """Its trainer may still hold the GPU."""
+    lease = await started(sessions, kind=Kind.TRAINING)
+    old, urgent = await add(sessions, seconds_ago=300), await add(sessions, priority=1)
+    async with sessions.begin() as session:
+        await jobs.release(session, lease)
+
+    assert await turns(sessions) == [lease.job_id, urgent, old]
+
+
+async def test_beside_a_training_that_shares_the_next_training_holds_up_no_picture(sessions: Sessions) -> None:
+    training = await add(sessions, Kind.TRAINING, priority=1, seconds_ago=9)
+    pictures = [await add(sessions, seconds_ago=n) for n in (2, 1)]
+
+    assert await turns(sessions, Turn(shares_with_training=True)) == [*pictures, training]
+
+
+async def test_neither_pictures_nor_trainings_starve(sessions: Sessions) -> None:
+    """New pictures arrive all the time, of the LoRA that is loaded; every training has its turn all the same."""
+    trainings = [await add(sessions, Kind.TRAINING, seconds_ago=100 - n) for n in range(3)]
+    order: list[str] = []
+    while trainings:
+        await add(sessions, affinity="x")
+        job_id = await claim(sessions, "a", affinity="x")
+        assert job_id is not None
+        order.append("training" if job_id in trainings else "picture")
+        async with sessions.begin() as session:
+            await jobs.complete(session, Lease(job_id, "a"))
+        if job_id in trainings:
+            trainings.remove(job_id)
+        assert len(order) < 20
+
+    assert order == ["training", "picture", "training", "picture", "picture", "training"]
 
 
 async def test_each_queue_has_its_own_jobs(sessions: Sessions) -> None:
     await add(sessions)
 
     async with sessions.begin() as session:
-        assert await jobs.claim(session, Queue.CPU, "a", admits=admit_all) is None
+        assert await next_pending(session, Queue.CPU, Turn()) is None
 
 
 async def test_many_claimers_at_once_get_each_job_once(
