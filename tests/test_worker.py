@@ -73,6 +73,7 @@ async def test_it_says_who_and_how_it_is_until_it_ends(
         said = await pulse_of(resources)
         assert said is not None
         assert (said["pid"], said["bases"]) == (os.getpid(), ["flux-tiny"])
+        assert said["gpu"] == {"mode": "idle", "jobs": []}
 
     assert await pulse_of(resources) is None
 

@@ -14,7 +14,7 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         Index("ix_job_claim", "queue", "status", "priority", "created_at"),
         Index("ix_job_lease", "status", "lease_until"),
-        Index("ix_job_ended", "kind", "finished_at"),
+        Index("ix_job_ended", "queue", "kind", "status", "finished_at"),
     )
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)

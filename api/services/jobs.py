@@ -72,9 +72,11 @@ async def claim(session: AsyncSession, job_id: UUID, owner: str) -> Job | None:
 
 async def base_model_of(session: AsyncSession, job_id: UUID, kind: Kind) -> str | None:
     """The base model that a job needs; None when what it was for is gone."""
-    settings = TrainingSession.config if kind is Kind.TRAINING else GeneratedAsset.generation_config
-    config = await session.scalar(sa.select(col(settings)).where(col(SUBJECT[kind].task_id) == job_id))
-    return None if config is None else config["base_model"]
+    column = TrainingSession.config if kind is Kind.TRAINING else GeneratedAsset.generation_config
+    config: dict[str, Any] | None = await session.scalar(
+        sa.select(col(column)).where(col(SUBJECT[kind].task_id) == job_id)
+    )
+    return None if config is None else config.get("base_model")
 
 
 async def renew(session: AsyncSession, owners: Collection[str]) -> dict[str, datetime | None]:

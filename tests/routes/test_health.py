@@ -1,9 +1,14 @@
 """`/health` and `/ready`."""
 
+import json
+from uuid import UUID
+
 import pytest
 import redis
 
-from api.domain.job import Queue
+from api.domain.gpu_gate import GpuGate, Use
+from api.domain.job import Kind, Queue
+from api.services.workers import pulse_key
 from api.settings import Settings
 from tests.servers import valkey_server
 from tests.service import Service, serving, with_values
@@ -75,3 +80,16 @@ async def test_without_redis_it_still_answers_what_is_missing(settings: Settings
             assert (status, "redis" in missing, "database" in missing) == (503, True, False)
             assert (await service.client.get("/health")).status_code == 200
             assert (await service.client.get("/api/datasets/")).status_code == 200
+
+
+async def test_it_tells_who_holds_the_gpu(service: Service) -> None:
+    await service.pulse("flux-tiny")
+    assert (await service.client.get("/ready")).json()["gpu"] is None
+    gate = GpuGate()
+    gate.enter(Use(UUID(int=7), Kind.TRAINING))
+    said = json.dumps({"comfyui": "asleep", "bases": [], "gpu": gate.state()})
+    await service.resources.redis.set(pulse_key(Queue.GPU), said)
+
+    found = (await service.client.get("/ready")).json()["gpu"]
+
+    assert found == {"mode": "alone", "jobs": [{"id": str(UUID(int=7)), "kind": "training"}]}

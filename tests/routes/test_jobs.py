@@ -74,3 +74,33 @@ async def test_a_job_that_ended_another_way_cannot_be_cancelled(service: Service
     lease = await service.claim()
     await (service.complete(lease) if end == "complete" else service.fail(lease, EngineError("It failed.")))
     assert_problem(await service.client.post(f"/api/jobs/{job}/cancel"), 409, "job_finished")
+
+
+async def test_whatever_waits_says_where_it_stands_and_behind_what(any_service: Service) -> None:
+    training = await any_service.training(name="ohwx")
+    assert (training["queue_position"], training["message"]) == (1, "Waiting: next in the queue")
+    pictures = await any_service.pictures(num_images=2)
+    await any_service.claim()
+
+    for path, position in (
+        (f"/api/jobs/{pictures['task_id']}", 1),
+        (f"/api/assets/{pictures['asset_ids'][1]}", 2),
+    ):
+        told = (await any_service.client.get(path)).json()
+        assert (told["queue_position"], told["eta_seconds"]) == (position, None)
+        assert "in the queue, behind the training 'ohwx'" in told["message"]
+    listed = (await any_service.client.get("/api/assets/")).json()["items"]
+    assert [asset["queue_position"] for asset in listed] == [2, 1]
+    running = (await any_service.client.get(f"/api/training/{training['id']}")).json()
+    assert (running["queue_position"], running["job"]["message"]) == (None, None)
+
+
+async def test_a_session_that_waits_stands_where_its_job_does(service: Service) -> None:
+    await service.pictures()
+    training = await service.training()
+
+    told = (await service.client.get(f"/api/training/{training['id']}")).json()
+
+    assert (told["queue_position"], told["job"]["queue_position"]) == (2, 2)
+    (listed,) = (await service.client.get("/api/training/")).json()["items"]
+    assert (listed["queue_position"], listed["message"]) == (2, "Waiting: 2nd in the queue")

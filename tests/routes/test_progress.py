@@ -227,6 +227,26 @@ async def test_an_end_that_redis_lost_while_nobody_listened_is_told_once(
     assert (await service.client.get(path, headers={"Last-Event-ID": event.id})).status_code == 204
 
 
+async def test_a_job_that_waits_is_told_where_it_stands_and_when_that_changes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.02)
+    await service.pictures(num_images=2)
+    async with _stream(service, await _newest(service)) as events:
+        first = (await anext(events)).data
+        assert (first["status"], first["queue_position"], first["eta_seconds"]) == ("pending", 2, None)
+        assert first["message"] == "Waiting: 2nd in the queue"
+        await service.claim()
+        assert (await anext(events)).data["queue_position"] == 1
+        await service.complete(await service.claim())
+        assert (await anext(events)).data["status"] == "completed"
+
+
+async def _newest(service: Service) -> UUID:
+    """The job that was made last."""
+    return UUID((await service.client.get("/api/jobs/", params={"limit": 1})).json()["items"][0]["id"])
+
+
 async def test_a_redis_that_forgot_everything_costs_nothing_but_the_replay(service: Service) -> None:
     job_id, lease = await _running(service)
     await _say(service, job_id, 1)

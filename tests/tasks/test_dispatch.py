@@ -3,6 +3,9 @@
 import asyncio
 import errno
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -10,15 +13,18 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.domain.gpu_gate import Memory, Use
 from api.domain.job import Kind, Queue, StopReason
 from api.errors import EngineError, MasukaError, RetryableError
 from api.queue import CANCEL_CHANNEL
 from api.resources import Resources
 from api.services import jobs
+from api.services.turns import Pending
 from api.tasks import dispatch
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
 from tests.job_rows import add, assert_sound, claim, expire, read
+from tests.service import with_values
 from tests.tasks.stage import Stage, complete, failing, leave_gpu, nothing_to_record, on_duty, published
 from tests.waiting import until, until_async
 
@@ -77,6 +83,73 @@ async def test_a_training_waits_until_the_gpu_is_empty_and_then_is_alone(
 
     await stage.cue(training, complete)
     await stage.entered(late)
+
+
+async def test_pictures_that_waited_go_before_the_next_training_while_the_lora_of_the_last_is_stored(
+    resources: Resources, dispatcher: Dispatcher, stage: Stage
+) -> None:
+    first = await submit(resources, Kind.TRAINING)
+    await stage.entered(first)
+    await submit(resources, Kind.TRAINING, seconds_ago=2)
+    picture = await submit(resources, seconds_ago=1)
+
+    await stage.cue(first, leave_gpu)
+
+    await stage.entered(first, picture)
+
+
+NEEDS_GB = {Kind.IMAGE: 2.0, Kind.TRAINING: 8.0}
+
+
+@asynccontextmanager
+async def sharing(resources: Resources, stage: Stage, free_gb: float) -> AsyncIterator[Dispatcher]:
+    """A worker whose GPU is shared, with so much memory free whatever runs."""
+
+    async def survey(job: Pending, _: str | None) -> Use:
+        return Use(job.id, job.kind, NEEDS_GB[job.kind], Memory(free_gb))
+
+    shared = replace(resources, settings=with_values(resources.settings, masuka_gpu_policy="share"))
+    dispatcher = Dispatcher(shared, Queue.GPU, dict.fromkeys(Kind, stage.run), survey)
+    async with on_duty(dispatcher):
+        yield dispatcher
+
+
+async def test_with_memory_for_both_one_picture_at_a_time_is_drawn_beside_a_training(
+    resources: Resources, stage: Stage
+) -> None:
+    async with sharing(resources, stage, 20) as dispatcher:
+        training = await submit(resources, Kind.TRAINING)
+        await stage.entered(training)
+        await submit(resources, Kind.TRAINING, seconds_ago=9)
+        first, second = [await submit(resources, seconds_ago=2 - n) for n in range(2)]
+        await stage.entered(training, first)
+        await dispatcher.pump()
+        assert stage.running.keys() == {training, first}
+        assert dispatcher.state()["gpu"]["mode"] == "shared"
+
+        await stage.cue(first, complete)
+
+        await stage.entered(training, second)
+
+
+async def test_without_memory_for_both_a_picture_waits_for_the_training_and_a_training_for_the_picture(
+    resources: Resources, stage: Stage
+) -> None:
+    async with sharing(resources, stage, 9) as dispatcher:
+        training, picture = await submit(resources, Kind.TRAINING, seconds_ago=2), await submit(resources)
+        await stage.entered(training)
+        await dispatcher.pump()
+        assert stage.running.keys() == {training}
+        assert dispatcher.state()["gpu"]["mode"] == "alone"
+        await stage.cue(training, complete)
+        await stage.entered(picture)
+        again = await submit(resources, Kind.TRAINING)
+        await dispatcher.pump()
+        assert stage.running.keys() == {picture}
+
+        await stage.cue(picture, complete)
+
+        await stage.entered(again)
 
 
 async def test_a_bell_is_enough_to_start_work(

@@ -9,7 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index("ix_job_ended", "job", ["kind", "finished_at"])
+    op.create_index("ix_job_ended", "job", ["queue", "kind", "status", "finished_at"])
 
 
 def downgrade() -> None:

@@ -1,0 +1,99 @@
+"""A training and pictures on one GPU, under both policies: the real ComfyUI, and a trainer that does as it is told."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from api.domain.generation import GenerateImageRequest
+from api.domain.job import Kind, Queue
+from api.resources import Resources
+from api.services import generation
+from api.services.standing import standing
+from api.settings import Settings
+from api.tasks.dispatch import Dispatcher
+from api.tasks.generate import generate
+from api.tasks.gpu import GpuKit
+from api.tasks.train import train
+from tests.job_rows import read
+from tests.service import with_values
+from tests.tasks.stage import on_duty
+from tests.tasks.trainings import Training, begin, tell_trainer
+from tests.waiting import until, until_async
+
+BUSY_SECONDS = 180.0
+"""ComfyUI starts in seconds, and in minutes where much else goes on."""
+
+
+@pytest.fixture(params=["wait", "share"])
+def policy(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(settings: Settings, engines_dir: Path, tmp_path: Path, policy: str) -> Settings:
+    engines = tmp_path / "engines"
+    engines.mkdir()
+    for name in ("flux-tiny", "comfyui"):
+        (engines / name).symlink_to(engines_dir / name)
+    return with_values(settings, masuka_engines_dir=engines, masuka_gpu_policy=policy)
+
+
+@pytest.fixture
+async def kit(resources: Resources) -> AsyncIterator[GpuKit]:
+    opened = GpuKit(resources)
+    yield opened
+    await opened.close()
+
+
+async def ask(resources: Resources) -> UUID:
+    request = GenerateImageRequest(
+        prompt="a red circle", base_model="flux-tiny", width=64, height=64, num_inference_steps=2
+    )
+    async with resources.sessions.begin() as session:
+        (asset,) = await generation.submit(session, resources.storage, resources.settings, {"flux-tiny"}, request)
+        return generation.task_of(asset)
+
+
+async def drawn(resources: Resources, job_id: UUID) -> None:
+    async def over() -> bool:
+        return (await read(resources.sessions, job_id)).finished_at is not None
+
+    await until_async(over, BUSY_SECONDS)
+    assert (await read(resources.sessions, job_id)).status == "completed"
+
+
+def trains(training: Training) -> bool:
+    return (training.workdir.root / "waiting").exists()
+
+
+@pytest.mark.timeout(400)
+async def test_pictures_around_a_training(resources: Resources, kit: GpuKit, tmp_path: Path, policy: str) -> None:
+    tell_trainer(resources, ("wait", None))
+    runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
+    dispatcher = Dispatcher(resources, Queue.GPU, runners, kit.survey)
+    async with on_duty(dispatcher):
+        await drawn(resources, await ask(resources))
+        pid = kit.comfy().pid
+        assert pid is not None
+        training = await begin(resources, tmp_path)
+        await until(lambda: trains(training), BUSY_SECONDS)
+        picture = await ask(resources)
+
+        if policy == "share":
+            await drawn(resources, picture)
+            assert kit.comfy().pid == pid
+            assert training.trainer_runs
+        else:
+            assert not Path(f"/proc/{pid}").exists()
+            await dispatcher.pump()
+            assert dispatcher.state()["gpu"]["mode"] == "alone"
+            async with resources.sessions() as session:
+                place = (await standing(session, resources.settings))[picture]
+            assert place.message.startswith("Waiting: next in the queue, behind the training 'me'")
+
+        await training.cancel()
+        await drawn(resources, picture)
+    assert not training.trainer_runs
