@@ -75,10 +75,12 @@ class Dispatcher:
 
     async def _start_one(self) -> bool:
         """Start the job whose turn it is; False when there is none, or the GPU does not admit it now."""
+        turn = self._turn()
         async with self.resources.sessions() as session:
-            turn = Turn(self._affinity, self.gate.shares_with_training, self._training_left)
             best = await next_pending(session, self.queue, turn)
             use = None if best is None else await self._use(session, best)
+        if turn != self._turn():
+            return True  # a job has left the GPU meanwhile, and now it may be another's turn: look again
         if use is None or not self.gate.admits(use):
             return False
         owner = new_owner()
@@ -90,6 +92,9 @@ class Dispatcher:
             self.attempts[owner] = attempt
             attempt.task = asyncio.create_task(self._run(attempt), name=f"{job.kind}-{job.id}")
         return True  # also when another was faster: look again
+
+    def _turn(self) -> Turn:
+        return Turn(self._affinity, self.gate.shares_with_training, self._training_left)
 
     async def _use(self, session: AsyncSession, best: Pending) -> Use:
         """What the job wants of the GPU; measured only where it counts."""

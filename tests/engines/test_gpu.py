@@ -60,3 +60,11 @@ def test_a_driver_that_does_not_answer_counts_as_no_gpu_and_is_logged(
     fake_nvidia_smi(tmp_path, monkeypatch, "exit 9")
     assert gpu.detect() == []
     assert "nvidia-smi" in caplog.text
+
+
+@pytest.mark.parametrize(("said", "free"), [("20480", 20.0), ("[N/A]", None), ("", None)])
+def test_what_is_free_is_asked_of_the_first_card(
+    said: str, free: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fake_nvidia_smi(tmp_path, monkeypatch, f'[ "$2" = --id=0 ] && echo "{said}"')
+    assert gpu.free_vram_gb() == free

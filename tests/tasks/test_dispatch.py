@@ -19,7 +19,7 @@ from api.errors import EngineError, MasukaError, RetryableError
 from api.queue import CANCEL_CHANNEL
 from api.resources import Resources
 from api.services import jobs
-from api.services.turns import Pending
+from api.services.turns import Pending, Turn, next_pending
 from api.tasks import dispatch
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
@@ -96,6 +96,28 @@ async def test_pictures_that_waited_go_before_the_next_training_while_the_lora_o
     await stage.cue(first, leave_gpu)
 
     await stage.entered(first, picture)
+
+
+async def test_whose_turn_it_is_is_looked_up_again_when_a_training_left_meanwhile(
+    resources: Resources, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher = Dispatcher(resources, Queue.GPU, dict.fromkeys(Kind, stage.run))
+    first = await add(resources.sessions, Kind.TRAINING)
+    await dispatcher.pump()
+    await stage.entered(first)
+    await add(resources.sessions, Kind.TRAINING, seconds_ago=2)
+    picture = await add(resources.sessions, seconds_ago=1)
+
+    async def leaving(session: AsyncSession, queue: Queue, turn: Turn) -> Pending | None:
+        found = await next_pending(session, queue, turn)
+        stage.running[first].release_gpu()
+        return found
+
+    monkeypatch.setattr(dispatch, "next_pending", leaving)
+    await dispatcher.pump()
+
+    await stage.entered(first, picture)
+    await dispatcher.close()
 
 
 NEEDS_GB = {Kind.IMAGE: 2.0, Kind.TRAINING: 8.0}
