@@ -1,4 +1,4 @@
-"""How much of the machine's memory is free, and how much a process holds: read from the kernel, in bytes."""
+"""How much of the machine's memory is free, read from the kernel, in bytes."""
 
 from pathlib import Path
 
@@ -12,16 +12,6 @@ def available_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
     available = int(meminfo["MemAvailable"].split()[0]) * 1024
     left = _left_in(cgroup)
     return available if left is None else min(available, left)
-
-
-def resident_bytes(pid: int, proc: Path = PROC) -> int:
-    """0 for a process that is gone."""
-    try:
-        status = (proc / str(pid) / "status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    held = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(held[0]) * 1024 if held else 0
 
 
 def _left_in(cgroup: Path) -> int | None:

@@ -5,10 +5,11 @@ import asyncio
 import structlog
 
 from api.comfy.client import ComfyClient
+from api.comfy.memory import held_bytes
 from api.domain.gpu_gate import Memory
 from api.engines import gpu
 from api.errors import EngineError, RetryableError
-from api.memory import available_bytes, resident_bytes
+from api.memory import available_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ async def measure(pid: int | None, client: ComfyClient | None) -> Memory:
     """`pid` and `client` are those of the ComfyUI that runs."""
     free_vram_gb = await asyncio.to_thread(gpu.free_vram_gb)
     if free_vram_gb is None:
-        held = 0 if pid is None else resident_bytes(pid)
+        held = 0 if pid is None else held_bytes(pid)
         return Memory(available_bytes() / GIB, held / GIB)
     return Memory(free_vram_gb, await _held_gb(client))
 
