@@ -4,7 +4,7 @@ import asyncio
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Self
@@ -53,9 +53,10 @@ class Instance:
         """A ComfyUI that listens. Raises EngineError `comfyui_start_failed` with the end of its log."""
         began = monotonic()
         child_log = ChildLog(log_path)
-        process = await asyncio.create_subprocess_exec(
-            *command, env=env, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
-        )
+        with ExitStack() as stack:
+            stack.callback(child_log.close)
+            process = await _spawn(command, env, folder)
+            stack.pop_all()  # the instance closes it
         instance = cls(process, port, child_log, gpu=gpu)
         try:
             await instance._until_listening()
@@ -163,6 +164,19 @@ class Instance:
     async def _last_words(self) -> None:
         """Let what a process that has ended had printed reach the log."""
         await asyncio.wait({self._pump}, timeout=_LAST_WORDS_SECONDS)
+
+
+async def _spawn(command: Sequence[str], env: Mapping[str, str], folder: Path) -> Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command, env=env, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+        )
+    except OSError as exc:
+        raise EngineError(
+            f"ComfyUI cannot be started: {exc}",
+            code="comfyui_start_failed",
+            hint="`masuka install comfyui` mends an installation.",
+        ) from exc
 
 
 async def _pump(process: Process, child_log: ChildLog) -> None:

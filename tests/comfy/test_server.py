@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ async def test_a_start_that_fails_can_be_tried_again(tmp_path):
     for _ in range(2):
         with pytest.raises(EngineError, match="exit status 1"):
             await start(server, base)
+
+
+async def test_a_comfyui_whose_python_is_gone_cannot_start(tmp_path):
+    server, base = server_running("", tmp_path)
+    server._install = replace(server._install, python=tmp_path / "gone")
+    with pytest.raises(EngineError, match="gone") as caught:
+        await start(server, base)
+    assert caught.value.code == "comfyui_start_failed"
 
 
 async def test_comfyui_is_given_its_folders_its_nodes_and_the_models_of_the_base(tmp_path):
