@@ -131,7 +131,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def engines_dir(self) -> Path:
-        return self.masuka_engines_dir or self.masuka_data_dir / "engines"
+        """By its real path: what is installed there stays installed, whichever link leads to it."""
+        return (self.masuka_engines_dir or self.masuka_data_dir / "engines").resolve()
 
     @cached_property
     def sqlalchemy_url(self) -> str:

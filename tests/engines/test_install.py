@@ -16,6 +16,7 @@ from api.errors import InputError, InstallError, UnavailableError
 from api.settings import PROJECT_ROOT
 from tests.engines import small_engine
 from tests.engines.small_engine import SmallEngine
+from tests.service import with_values
 from tests.waiting import until
 
 INSTALL_IN_ANOTHER_PROCESS = """
@@ -70,6 +71,14 @@ def test_what_is_installed_is_left_alone_and_found_at_once(engine: SmallEngine):
     assert install(engine.settings, "comfyui", silent) is False
     assert time.monotonic() - began < 0.5
     assert len(engine.starts()) == 1
+
+
+def test_an_engine_is_the_same_one_through_a_link(engine: SmallEngine, tmp_path: Path):
+    install(engine.settings, "comfyui", silent)
+    link = tmp_path / "link"
+    link.symlink_to(engine.settings.engines_dir)
+    through_it = with_values(engine.settings, masuka_engines_dir=link)
+    assert install(through_it, "comfyui", silent) is False
 
 
 def test_progress_ends_with_the_whole(engine: SmallEngine):
