@@ -12,6 +12,7 @@ from api.resources import Resources, open_resources
 from api.routes import assets, datasets, generate, guard, health, jobs, models, openapi, problems, progress, training
 from api.scratch import sweep
 from api.services.datasets import discard_abandoned
+from api.services.repetitions import Repetitions
 from api.settings import Settings
 
 DESCRIPTION = "Train LoRAs with SimpleTuner and make pictures with ComfyUI on one GPU. Errors are RFC 9457 problems."
@@ -19,6 +20,7 @@ DESCRIPTION = "Train LoRAs with SimpleTuner and make pictures with ComfyUI on on
 
 class State(TypedDict):
     resources: Resources
+    repetitions: Repetitions
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -27,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_resources(settings, redis_url(settings)) as resources:
             sweep(settings)
             await discard_abandoned(resources.sessions, resources.storage)
-            yield {"resources": resources}
+            yield {"resources": resources, "repetitions": Repetitions(resources.sessions)}
 
     app = FastAPI(
         title="MASUKA", version=__version__, description=DESCRIPTION, lifespan=lifespan, redirect_slashes=True

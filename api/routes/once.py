@@ -15,6 +15,7 @@ from api.routes.deps import ResourcesDep, SessionDep
 from api.routes.problems import MEDIA_TYPE, problem
 from api.services import idempotency
 from api.services.idempotency import Hold
+from api.services.repetitions import Repetitions
 
 KeyHeader = Annotated[
     str | None,
@@ -33,6 +34,7 @@ class Once:
 
     def __init__(self, request: Request, resources: ResourcesDep, session: SessionDep, key: KeyHeader = None) -> None:
         self._request = request
+        self._repetitions: Repetitions = request.state.repetitions
         self._sessions = resources.sessions
         self._session = session
         self._key = key
@@ -45,11 +47,11 @@ class Once:
         if self._key is None:
             return await work()
         print_ = idempotency.fingerprint(self._request.method, self._request.url.path, fields)
-        found = await idempotency.begin(self._sessions, self._key, print_)
-        if not isinstance(found, Hold):
-            return _replay(found.body, found.status_code or status, found.media_type)
-        async with idempotency.alive(self._sessions, found):
-            return await self._first(found, status, work)
+        async with self._repetitions.turn(self._key, print_) as found:
+            if not isinstance(found, Hold):
+                return _replay(found.body, found.status_code or status, found.media_type)
+            async with idempotency.alive(self._sessions, found):
+                return await self._first(found, status, work)
 
     async def _first(self, hold: Hold, status: int, work: Callable[[], Awaitable[BaseModel]]) -> BaseModel:
         try:

@@ -53,16 +53,22 @@ async def begin(
 ) -> StoredAnswer | Hold:
     """The stored answer of an earlier request, or the right to do the work.
 
-    Waits while another request with this key is being carried out. Raises ConflictError `idempotency_key_reused`
-    when the key came with another request, ConflictError `idempotency_key_busy` when the other does not end.
+    Waits while another request with this key is being carried out; equal ones of one process are better kept in
+    `Repetitions`. Raises ConflictError `idempotency_key_reused` when the key came with another request, ConflictError
+    `idempotency_key_busy` when the other does not end.
     """
     hold = Hold(key, new_owner())
     deadline = utcnow() + timedelta(seconds=wait_seconds)
-    while not await _insert(sessions, hold, print_):
+    while True:
+        # Read first: a repetition then needs no lock, and SQLite has only one to give.
         async with sessions.begin() as session:
             stored = await session.get(StoredAnswer, key)
-            if stored is None or await _drop_if_over(session, stored):
+            if stored is not None and await _drop_if_over(session, stored):
                 continue
+        if stored is None:
+            if await _insert(sessions, hold, print_):
+                return hold
+            continue
         if stored.fingerprint != print_:
             raise ConflictError(
                 "This Idempotency-Key was used for another request.",
@@ -73,9 +79,8 @@ async def begin(
         if stored.status_code is not None:
             return stored
         if utcnow() > deadline:
-            raise _busy(hold)
+            raise busy(key)
         await asyncio.sleep(POLL_SECONDS)
-    return hold
 
 
 async def _insert(sessions: Sessions, hold: Hold, print_: str) -> bool:
@@ -134,7 +139,7 @@ async def keep(session: AsyncSession, hold: Hold, status_code: int, body: dict[s
         .returning(col(StoredAnswer.key))
     )
     if kept.first() is None:
-        raise _busy(hold)
+        raise busy(hold.key)
 
 
 async def forget(sessions: Sessions, hold: Hold) -> None:
@@ -148,10 +153,10 @@ def _held(hold: Hold) -> tuple[sa.ColumnElement[bool], ...]:
     return (col(StoredAnswer.key) == hold.key, col(StoredAnswer.owner) == hold.owner, unanswered)
 
 
-def _busy(hold: Hold) -> ConflictError:
+def busy(key: str) -> ConflictError:
     return ConflictError(
         "Another request with this Idempotency-Key is still being carried out.",
         code="idempotency_key_busy",
-        value=hold.key,
+        value=key,
         hint="Wait for it, or use a new key for a new request.",
     )

@@ -21,6 +21,10 @@ async def _jobs(service: Service) -> int:
     return len((await service.client.get("/api/jobs/")).json()["items"])
 
 
+async def _asset(service: Service, asset_id: str) -> dict[str, Any]:
+    return dict((await service.client.get(f"/api/assets/{asset_id}")).json())
+
+
 def _routes(service: Service) -> list[dict[str, Any]]:
     paths = service.app.openapi()["paths"]
     return [item["post"] for item in paths.values() if "post" in item]
@@ -144,6 +148,23 @@ async def test_a_repeated_upload_is_kept_once_and_known_by_its_bytes(any_service
     assert await any_service.traces() == kept
 
 
+async def test_uploads_at_once_that_differ_in_their_boundary_are_one(any_service: Service) -> None:
+    def form(boundary: str) -> bytes:
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="name"\r\n\r\nme\r\n--{boundary}\r\n'
+        file = 'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        return (head + file).encode() + png() + f"\r\n--{boundary}--\r\n".encode()
+
+    async def upload(boundary: str) -> dict[str, Any]:
+        headers = {**KEY, "Content-Type": f"multipart/form-data; boundary={boundary}"}
+        response = await any_service.client.post("/api/datasets/", content=form(boundary), headers=headers)
+        assert response.status_code == 201, response.text
+        return dict(response.json())
+
+    answers = await asyncio.gather(*(upload(f"boundary-{n}") for n in range(8)))
+    assert all(answer == answers[0] for answer in answers)
+    assert (await any_service.traces())["dataset"] == 1
+
+
 async def test_a_repeated_upload_without_a_usable_picture_says_why_again(service: Service) -> None:
     first = await service.upload({"a.png": b"no"}, name="me", key="up")
     again = await service.upload({"a.png": b"no"}, name="me", key="up")
@@ -158,6 +179,24 @@ async def test_a_repeated_import_is_kept_once(service: Service) -> None:
     assert (await service.traces())["model"] == 1
     assert_problem(await service.import_lora(tiny_lora(rank=8), key="lora"), 409, "idempotency_key_reused")
     assert_problem(await service.import_lora(tiny_lora(), key="lora", name="you"), 409, "idempotency_key_reused")
+
+
+async def test_retries_at_once_are_one_that_asks_exactly_what_the_first_try_asked(any_service: Service) -> None:
+    wishes = {"seed": 5, "num_inference_steps": 7, "width": 512, "height": 768, "guidance_scale": 2.0}
+    picture = await any_service.pictures(**wishes)
+    await any_service.fail(await any_service.claim(), EngineError("It failed."))
+    failed = await _asset(any_service, picture["asset_id"])
+
+    path = f"/api/jobs/{picture['task_id']}/retry"
+    answers = await asyncio.gather(*(any_service.client.post(path, headers=KEY) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert await _jobs(any_service) == 2
+
+    retried = await _asset(any_service, picture["asset_id"])
+    for name in ("id", "model_id", "prompt", "negative_prompt", "generation_config", "created_at"):
+        assert retried[name] == failed[name]
+    assert retried["generation_config"].items() >= wishes.items()
 
 
 async def test_a_repeated_training_cancel_and_retry_are_done_once(service: Service) -> None:
