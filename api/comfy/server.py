@@ -55,6 +55,7 @@ class ComfyServer:
         self._max_memory_bytes = max_memory_bytes
         self._profile: _Profile | None = None
         self._instance: Instance | None = None
+        self._starting: asyncio.Task[Instance] | None = None
         self._worn = False
         self._changing = asyncio.Lock()
         self._users = 0
@@ -160,13 +161,25 @@ class ComfyServer:
     # ---- starting and stopping -----------------------------------------------------------------------------------
 
     async def _ensure(self, wanted: _Profile) -> Instance:
-        if self._instance is None or not self._instance.alive or self._profile != wanted or self._worn:
-            await self._stop()
-            self._instance = await self._start(wanted)
-            self._profile = wanted
-        return self._instance
+        """A start goes on when the one who waits for it has gone: the next one needs it as much."""
+        if self._profile == wanted and not self._worn:
+            if self._starting is not None:
+                return await asyncio.shield(self._starting)
+            if self._instance is not None and self._instance.alive:
+                return self._instance
+        await self._stop()
+        self._profile = wanted
+        self._starting = asyncio.create_task(self._start(wanted), name="comfyui-start")
+        return await asyncio.shield(self._starting)
 
     async def _start(self, profile: _Profile) -> Instance:
+        try:
+            self._instance = await self._started(profile)
+            return self._instance
+        finally:
+            self._starting = None
+
+    async def _started(self, profile: _Profile) -> Instance:
         search_paths = await asyncio.to_thread(self._prepare_folders, profile)
         port = free_port()
         return await Instance.start(
@@ -179,6 +192,10 @@ class ComfyServer:
         )
 
     async def _stop(self) -> None:
+        if self._starting is not None:
+            starting = self._starting
+            starting.cancel()
+            await asyncio.wait({starting})
         instance, self._instance = self._instance, None
         self._worn = False
         if instance is not None:

@@ -48,6 +48,16 @@ class Sharing:
         assert psutil.Process(pid).memory_info().rss > TAKEN_BYTES
 
 
+async def starting(server: ComfyServer) -> psutil.Process:
+    """The child of a start that goes on."""
+    us = psutil.Process()
+    before = set(us.children())
+    await until(lambda: set(us.children()) - before)
+    (child,) = set(us.children()) - before
+    assert not server.running
+    return child
+
+
 @pytest.fixture
 async def sharing(tmp_path: Path):
     opened = Sharing(tmp_path)
@@ -77,6 +87,26 @@ async def test_a_light_one_takes_the_place_of_the_usual_one_and_gives_it_back(sh
     light = await sharing.visit("b", alone=True, light=True)
     assert usual != light
     assert await sharing.visit("c") not in (usual, light)
+
+
+async def test_a_start_goes_on_for_the_next_one_when_who_wanted_it_has_gone(sharing: Sharing):
+    sharing.leave["b"].set()
+    first = asyncio.create_task(sharing.visit("a"))
+    child = await starting(sharing.server)
+    first.cancel()
+    await asyncio.wait({first})
+    assert await sharing.visit("b") == child.pid
+    assert sharing.inside == []
+
+
+async def test_a_stop_ends_a_start_that_nobody_waits_for(sharing: Sharing):
+    first = asyncio.create_task(sharing.visit("a"))
+    child = await starting(sharing.server)
+    first.cancel()
+    await asyncio.wait({first})
+    await sharing.server.stop()
+    assert not child.is_running()
+    assert sharing.server.pid is None
 
 
 async def test_memory_that_is_given_back_is_enough_for_who_wants_to_be_alone(sharing: Sharing, monkeypatch):
