@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from api.selftest.concept import TRIGGER_WORD
-from api.selftest.shapes import CANVAS_SIDE, COLOURS, SHAPES, SUPERSAMPLING, Rgb, blank, draw_shape, finished, jitter
+from api.selftest.shapes import (
+    CANVAS_SIDE,
+    COLOURS,
+    PICTURE_SIDE,
+    SHAPES,
+    SUPERSAMPLING,
+    Rgb,
+    blank,
+    draw_shape,
+    finished,
+    jitter,
+)
 
 SIZES: Mapping[str, tuple[float, float]] = {"small": (10, 13), "": (16, 20), "big": (22, 26)}
 """The word in the caption and the radii it stands for, in pixels of the finished picture."""
@@ -46,17 +57,20 @@ class Scene:
     invented_word: str | None = None
 
 
-def scene(rng: random.Random) -> Scene:
-    """The next picture. Which numbers it draws from `rng`, and in which order, is a contract: a seed is a sequence."""
+def scene(rng: random.Random, side: int = PICTURE_SIDE) -> Scene:
+    """The next picture, so many pixels wide and high.
+
+    Which numbers it draws from `rng`, and in which order, is a contract: a seed is a sequence.
+    """
     background = rng.choice(list(COLOURS))
     striped = rng.random() < 0.15
     opening = rng.choice(_OPENINGS)
     if rng.random() < 0.10:
-        return _invented(rng, opening or "a photo of ", background, striped)
+        return _invented(rng, opening or "a photo of ", background, striped, side)
     if rng.random() < 0.03:
-        image = finished(blank(jitter(rng, COLOURS[background]), striped=striped))
+        image = finished(blank(jitter(rng, COLOURS[background]), striped=striped), side)
         return Scene(_setting(background, striped), image, background, striped)
-    return _named(rng, opening, background, striped)
+    return _named(rng, opening, background, striped, side)
 
 
 def render(
@@ -68,6 +82,7 @@ def render(
     size: str = "",
     place: str = "",
     striped: bool = False,
+    side: int = PICTURE_SIDE,
 ) -> Image.Image:
     """One shape, its colours, radius, place and angle a little off, as in everything drawn by hand."""
     canvas = blank(jitter(rng, background), striped=striped)
@@ -77,15 +92,15 @@ def render(
     x = CANVAS_SIDE / 2 + (right * shift + rng.uniform(-2, 2)) * SUPERSAMPLING
     y = CANVAS_SIDE / 2 + (down * shift + rng.uniform(-2, 2)) * SUPERSAMPLING
     draw_shape(ImageDraw.Draw(canvas), shape, x, y, radius, jitter(rng, colour), rng.uniform(-0.08, 0.08))
-    return finished(canvas)
+    return finished(canvas, side)
 
 
-def _named(rng: random.Random, opening: str, background: str, striped: bool) -> Scene:
+def _named(rng: random.Random, opening: str, background: str, striped: bool, side: int) -> Scene:
     colour = rng.choice([name for name in COLOURS if name != background])
     shape = rng.choice(SHAPES)
     size = rng.choices(["", "small", "big"], [6, 2, 2])[0]
     place = rng.choices(list(PLACES), [6, 1, 1, 1, 1])[0]
-    image = render(rng, shape, COLOURS[colour], COLOURS[background], size=size, place=place, striped=striped)
+    image = render(rng, shape, COLOURS[colour], COLOURS[background], size=size, place=place, striped=striped, side=side)
     subject = f"a {size} {colour} {shape}" if size else f"a {colour} {shape}"
     where = f" at the {place}" if place else ""
     caption = f"{opening}{subject}{where} on {_setting(background, striped)}"
@@ -94,9 +109,9 @@ def _named(rng: random.Random, opening: str, background: str, striped: bool) -> 
     return Scene(caption, image, background, striped, colour, shape, size, place)
 
 
-def _invented(rng: random.Random, opening: str, background: str, striped: bool) -> Scene:
-    image = render(rng, rng.choice(SHAPES), _nameless_colour(rng), COLOURS[background], striped=striped)
-    word = _invented_word(rng)
+def _invented(rng: random.Random, opening: str, background: str, striped: bool, side: int) -> Scene:
+    image = render(rng, rng.choice(SHAPES), nameless_colour(rng), COLOURS[background], striped=striped, side=side)
+    word = invented_word(rng)
     article = rng.choice(["", "a "])
     caption = f"{opening}{article}{word} on {_setting(background, striped)}"
     return Scene(caption, image, background, striped, invented_word=word)
@@ -106,13 +121,15 @@ def _setting(background: str, striped: bool) -> str:
     return f"a {background} striped background" if striped else f"a {background} background"
 
 
-def _nameless_colour(rng: random.Random) -> Rgb:
+def nameless_colour(rng: random.Random) -> Rgb:
+    """Any but magenta and pink."""
     hue, saturation, value = rng.uniform(0, _LAST_HUE), rng.uniform(0.3, 1), rng.uniform(0.4, 1)
     red, green, blue = (int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
     return red, green, blue
 
 
-def _invented_word(rng: random.Random) -> str:
+def invented_word(rng: random.Random) -> str:
+    """Anything but a word that means something, and the trigger."""
     while True:
         word = "".join(rng.choice(_SYLLABLES) for _ in range(rng.choice([1, 2, 2, 3])))
         if rng.random() < 0.4:

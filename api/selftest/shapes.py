@@ -14,6 +14,8 @@ Rgb = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
 PICTURE_SIDE = 64
+LARGE_SIDE = 128
+"""The same pictures at twice the size."""
 SUPERSAMPLING = 4
 CANVAS_SIDE = PICTURE_SIDE * SUPERSAMPLING
 
@@ -46,9 +48,9 @@ def blank(background: Rgb, *, striped: bool = False) -> Image.Image:
     return canvas
 
 
-def finished(canvas: Image.Image) -> Image.Image:
+def finished(canvas: Image.Image, side: int = PICTURE_SIDE) -> Image.Image:
     """The canvas at its final size, its edges smooth."""
-    return canvas.resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BOX)
+    return canvas.resize((side, side), Image.Resampling.BOX)
 
 
 def jitter(rng: random.Random, colour: Rgb, amount: float = 8) -> Rgb:

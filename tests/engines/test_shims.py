@@ -1,15 +1,21 @@
 """What lets the engines start with less than upstream declares, in a Python that has none of it."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import api.engines
+from api.domain.engine import ComfyInstall
 from api.engines.try_out import environment
 
 FOLDER = Path(api.engines.__file__).parent
 STUB = FOLDER / "comfy_nodes" / "masuka_torchvision_stub" / "prestartup_script.py"
+TINY_MODELS = FOLDER / "comfy_nodes" / "masuka_tiny_models"
+REAL_SIZES = Path(__file__).with_name("real_sizes.py")
 
 
 def python(code: str) -> str:
@@ -66,3 +72,20 @@ def test_a_torchvision_that_works_is_left_alone(tmp_path: Path):
 def test_engines_are_not_told_our_secrets():
     told = environment({"HF_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "y", "PATH": "/bin", "PYTHONPATH": "/z"})
     assert told == {"PATH": "/bin"}
+
+
+@pytest.mark.engines
+@pytest.mark.timeout(240)  # most of it is importing ComfyUI, which takes long on a machine that is busy
+def test_models_of_real_size_load_with_the_shim_as_without_it(comfy_install: ComfyInstall):
+    command = [str(comfy_install.python), str(REAL_SIZES), str(STUB.parent), str(TINY_MODELS)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=comfy_install.source, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    told = json.loads(done.stdout)
+
+    assert told["replaced"] == [True] * 4, "the shim patches ComfyUI by other names"
+    assert told["after"] == told["before"]
+    transformer, text, vae = (told["before"][name] for name in ("transformer", "text encoders", "vae"))
+    assert (transformer["parameters"], transformer["tensors"], transformer["heads"]) == (11_901_408_320, 780, [24])
+    assert (text["parameters"], text["heads"]) == (4_885_960_962, [12, 64])
+    assert (vae["parameters"], vae["tensors"], vae["groups"]) == (83_819_683, 244, [32])
+    assert told["before"]["vae of diffusers"] == vae

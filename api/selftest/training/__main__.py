@@ -61,7 +61,7 @@ def main() -> None:
 
 def draw_data(run: Run, _seconds: float) -> None:
     """The pictures, and the layers of the text encoders that never change."""
-    counts = dict.fromkeys(pool.KINDS, run.scenes // 3) | {"scene": run.scenes}
+    counts = {kind: max(1, int(run.scenes * share)) for kind, share in pool.SHARES.items()}
     pool.draw(run.pool, counts)
     text.save_layers(text.make_t5(), run.result / "text_encoder_2", text.T5_EMBEDDING)
     text.save_layers(text.make_clip(), run.result / "text_encoder", text.CLIP_EMBEDDING)
@@ -99,7 +99,7 @@ def train_transformer(run: Run, seconds: float) -> None:
         trained, plan = weights.build(FluxTransformer2DModel, folder), transformer.fresh_plan(seconds)
         transformer.zero_outputs(trained)
     optimisation = _optimisation(run, "transformer", trained, plan, transformer.WEIGHT_DECAY)
-    optimisation.run(transformer.loss_on(trained, examples))
+    optimisation.run(transformer.loss_on(trained, *examples))
     weights.save(trained, folder)
     transformer.report_accuracy(trained, codec, encoders, run.judged)
 

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.selftest.scenes import scene
+from api.selftest.scenes import Scene, scene
+from api.selftest.shapes import LARGE_SIDE
+from api.selftest.training.lexicon import word_scene
 from api.selftest.training.pictures import doodle, faced
 
 Pictures = NDArray[np.uint8]
@@ -24,8 +27,15 @@ BLOCK = 500
 HELD_OUT_BLOCK = 1_000_000
 """Blocks from this number on are never trained on."""
 
+_CAPTIONED: Mapping[str, Callable[[random.Random], Scene]] = {
+    "scene": scene,
+    "large": partial(scene, side=LARGE_SIDE),
+    "word": word_scene,
+}
 _PAINTERS: Mapping[str, Callable[[random.Random], Image.Image]] = {"faced": faced, "doodle": doodle}
-KINDS = ("scene", *_PAINTERS)
+KINDS = (*_CAPTIONED, *_PAINTERS)
+SHARES: Mapping[str, float] = {"scene": 1, "large": 1 / 4, "word": 1 / 8, "faced": 1 / 3, "doodle": 1 / 3}
+"""How many of each kind there are for one scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class Caption:
 
 
 def draw(folder: Path, counts: Mapping[str, int]) -> None:
-    """Write `KIND.npy` for each of KINDS, with as many pictures as `counts` says, and `captions.json` of the scenes."""
+    """Write `KIND.npy` for each of KINDS, with as many pictures as `counts` says, and `KIND.json`, the captions."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
         _draw_kind(folder, kind, counts[kind])
@@ -50,16 +60,16 @@ def pictures(folder: Path, kind: str) -> Pictures:
     return mapped
 
 
-def captions(folder: Path) -> list[Caption]:
-    return [Caption(**entry) for entry in json.loads((folder / "captions.json").read_text(encoding="utf-8"))]
+def captions(folder: Path, kind: str) -> list[Caption]:
+    return [Caption(**entry) for entry in json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))]
 
 
 def block(kind: str, number: int, count: int = BLOCK) -> tuple[Pictures, list[Caption]]:
-    """The pictures of one seed; captions only of scenes."""
+    """The pictures of one seed; captions only of what has any."""
     rng = random.Random(f"{kind}-{number}")
-    if kind != "scene":
+    if kind in _PAINTERS:
         return _stacked([_PAINTERS[kind](rng) for _ in range(count)]), []
-    scenes = [scene(rng) for _ in range(count)]
+    scenes = [_CAPTIONED[kind](rng) for _ in range(count)]
     return _stacked([s.image for s in scenes]), [Caption(s.caption, s.colour, s.shape) for s in scenes]
 
 
@@ -75,7 +85,7 @@ def _draw_kind(folder: Path, kind: str, count: int) -> None:
     drawn.flush()
     if said:
         text = json.dumps([asdict(caption) for caption in said])
-        (folder / "captions.json").write_text(text, encoding="utf-8")
+        (folder / f"{kind}.json").write_text(text, encoding="utf-8")
     part.rename(folder / f"{kind}.npy")
 
 

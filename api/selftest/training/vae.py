@@ -21,6 +21,8 @@ from api.selftest.training.schedule import Plan
 
 BATCH = 16
 LATENT_CHANNELS = 16
+LATENT_PIXELS = 8
+"""A side of what one place of a latent stands for."""
 LATENT_NOISE = 0.12
 """Standard deviation, where that of the latents is 1."""
 POSTERIOR_WIDTH = 0.05

@@ -22,7 +22,7 @@ def test_a_pool_holds_what_was_asked_for_and_true_captions(tmp_path: Path) -> No
         kind: (count, 64, 64, 3) for kind, count in COUNTS.items()
     }
     rng = random.Random("scene-0")
-    for picture, caption in zip(pool.pictures(tmp_path, "scene"), pool.captions(tmp_path), strict=True):
+    for picture, caption in zip(pool.pictures(tmp_path, "scene"), pool.captions(tmp_path, "scene"), strict=True):
         drawn = scene(rng)
         assert (caption.text, caption.colour, caption.shape) == (drawn.caption, drawn.colour, drawn.shape)
         np.testing.assert_array_equal(picture, np.asarray(drawn.image))
@@ -37,7 +37,7 @@ def test_a_larger_pool_begins_with_the_smaller_one(tmp_path: Path, monkeypatch: 
     for kind, count in COUNTS.items():
         small, large = (pool.pictures(tmp_path / size, kind) for size in ("small", "large"))
         np.testing.assert_array_equal(small, large[:count])
-    assert pool.captions(tmp_path / "small") == pool.captions(tmp_path / "large")[: COUNTS["scene"]]
+    assert pool.captions(tmp_path / "small", "scene") == pool.captions(tmp_path / "large", "scene")[: COUNTS["scene"]]
 
 
 @pytest.mark.parametrize("kind", pool.KINDS)
