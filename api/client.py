@@ -84,6 +84,11 @@ class Api:
         files = [("files", (path.name, _SentFile(path))) for path in paths]
         return self._json("POST", "/api/datasets/", data=fields, files=files)
 
+    def import_lora(self, file: Path, fields: dict[str, str]) -> dict[str, Any]:
+        """The model that the file has become."""
+        files = [("file", (file.name, _SentFile(file)))]
+        return self._json("POST", "/api/models/import", data=fields, files=files)
+
     def download(self, path: str, destination: Path) -> Path:
         """Save a file whole or not at all."""
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -76,8 +76,11 @@ def bars() -> Progress:
     )
 
 
-def follow_with_bar(client: Api, any_id: str, what: str) -> dict[str, Any]:
-    """Follow a job to its end under a progress bar; its last snapshot. Raises MasukaError unless it completed."""
+def follow_with_bar(client: Api, any_id: str, what: str, each: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Follow a job to its end under a progress bar, and call `each` with every snapshot; the last one.
+
+    Raises MasukaError unless it completed.
+    """
     last: dict[str, Any] = {}
     with bars() as progress:
         bar = progress.add_task(what, total=None, note="")
@@ -86,6 +89,7 @@ def follow_with_bar(client: Api, any_id: str, what: str) -> dict[str, Any]:
             if last.get("loss") is not None:
                 note = f"{note}  loss {last['loss']:.4f}"
             progress.update(bar, total=last["total_steps"] or None, completed=last["step"], note=note)
+            each()
     if last.get("status") != "completed":
         raise MasukaError(
             f"{what} {last.get('status', 'ended')}: {last.get('error_message') or last.get('message', '')}",

@@ -1,10 +1,6 @@
 """`masuka demo`: the main job end to end, through the real API of a service of its own."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +11,24 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
-from api.bind import base_url, free_port
 from api.client import Api
 from api.commands.console import console, follow_with_bar, reporting
-from api.commands.demo_sheet import learnt_sheet
+from api.commands.demo_checkpoints import Checkpoints
+from api.commands.demo_service import Service, start_service
+from api.commands.demo_sheet import columns, learnt_sheet
 from api.commands.setup import install_all
 from api.commands.work import model_of
 from api.errors import MasukaError
 from api.selftest.dataset import TrainingRecipe, make_dataset
 from api.selftest.sheet import pixel_difference
-from api.settings import Settings, load_settings
+from api.settings import load_settings
 
 READY_SECONDS = 120.0
-STOP_SECONDS = 60
 TINY = "flux-tiny"
 PROMPT = "a photo of ohwx on a blue background"
 SEED = 1
+CHECKPOINTS = 3
+"""Of a training of other than the recipe's length, the finished LoRA included."""
 DRAWING = {"width": 64, "height": 64, "num_inference_steps": 12}
 
 
@@ -48,22 +46,12 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """`masuka up` with a data folder of its own, so that the demo never touches anybody's work."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(STOP_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     without: Path
     with_lora: Path
     lora: Path
+    checkpoints: dict[int, Path]
+    """The LoRA after so many steps, before the last one."""
     sheet: Path | None
     """Only for the drawn pictures, whose prompts are known."""
 
@@ -88,7 +76,7 @@ def demo(
         with timings.stage("install"):
             install_all(settings, ["comfyui", "simpletuner", base_model])
         with timings.stage("start"):
-            service = _start(settings, folder)
+            service = start_service(settings, folder)
             try:
                 client = Api(service.url, settings.api_token)
                 client.wait_ready(READY_SECONDS)
@@ -97,7 +85,7 @@ def demo(
                 raise
         try:
             with client:
-                result = _main_job(client, folder, Wishes(images, base_model, prompt, steps), timings)
+                result = _main_job(client, service, folder, Wishes(images, base_model, prompt, steps), timings)
         except BaseException:
             service.stop()
             raise
@@ -123,6 +111,8 @@ class Wishes:
         if self.steps is not None:
             chosen |= {"steps": self.steps}
             chosen.pop("lr_warmup_steps", None)  # the recipe's may be longer than that
+            if self.tiny:
+                chosen["checkpoint_interval"] = -(-self.steps // CHECKPOINTS)
         return {**chosen, "base_model": self.base_model}
 
     def drawing(self) -> dict[str, Any]:
@@ -130,7 +120,7 @@ class Wishes:
         return {**size, "prompt": self.prompt or PROMPT, "seed": SEED, "base_model": self.base_model}
 
 
-def _main_job(client: Api, folder: Path, wishes: Wishes, timings: Timings) -> Result:
+def _main_job(client: Api, service: Service, folder: Path, wishes: Wishes, timings: Timings) -> Result:
     """Photos in, LoRA trained, pictures out. Raises MasukaError."""
     with timings.stage("pictures"):
         photos = wishes.images
@@ -145,7 +135,8 @@ def _main_job(client: Api, folder: Path, wishes: Wishes, timings: Timings) -> Re
         console.print(f"Uploaded {dataset['image_count']} pictures as dataset {dataset['id']}", highlight=False)
     with timings.stage("training"):
         session = client.post("/api/training/flux", {"dataset_id": dataset["id"], "name": "demo", **wishes.training()})
-        follow_with_bar(client, session["id"], "Training the LoRA")
+        checkpoints = _checkpoints(service, folder, session)
+        follow_with_bar(client, session["id"], "Training the LoRA", checkpoints.keep_new)
     model = model_of(client, session["id"])
     with timings.stage("picture without LoRA"):
         without = _draw(client, folder / "without-lora.png", wishes.drawing())
@@ -155,10 +146,16 @@ def _main_job(client: Api, folder: Path, wishes: Wishes, timings: Timings) -> Re
     sheet = None
     if wishes.tiny and wishes.images is None:
         with timings.stage("contact sheet"):
-            sheet = learnt_sheet(
-                client, model["id"], wishes.drawing(), folder / "pictures", folder / "contact-sheet.png"
-            )
-    return Result(without, with_lora, lora, sheet)
+            table = columns(model["id"], checkpoints.as_models(client, wishes.base_model))
+            sheet = learnt_sheet(client, table, wishes.drawing(), folder / "pictures", folder / "contact-sheet.png")
+    return Result(without, with_lora, lora, checkpoints.kept, sheet)
+
+
+def _checkpoints(service: Service, folder: Path, session: dict[str, Any]) -> Checkpoints:
+    """Those that the training will have."""
+    config = session["config"]
+    steps = range(config["checkpoint_interval"], config["steps"], config["checkpoint_interval"])
+    return Checkpoints(service.workdir(session["id"]), folder / "checkpoints", steps)
 
 
 def _draw(client: Api, destination: Path, body: dict[str, Any]) -> Path:
@@ -167,33 +164,11 @@ def _draw(client: Api, destination: Path, body: dict[str, Any]) -> Path:
     return client.download(f"/api/assets/{started['asset_id']}/file", destination)
 
 
-def _start(settings: Settings, folder: Path) -> Service:
-    """Start `masuka up` on a free port; its output goes to a log, as the bars need the terminal."""
-    port = free_port("127.0.0.1")
-    folder.mkdir(parents=True, exist_ok=True)
-    env = {
-        **os.environ,
-        "MASUKA_DATA_DIR": str(folder / "service"),
-        "MASUKA_ENGINES_DIR": str(settings.engines_dir),
-        "MASUKA_HOST": "127.0.0.1",
-        "MASUKA_PORT": str(port),
-    }
-    with (folder / "service.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "up"],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    return Service(process, base_url("127.0.0.1", port))
-
-
 def _show(result: Result, timings: Timings, service: Service | None) -> None:
     lines = {
         "without LoRA": result.without,
         "with LoRA": result.with_lora,
+        **{f"LoRA after {step} steps": path for step, path in result.checkpoints.items()},
         "LoRA": result.lora,
         **({"contact sheet": result.sheet} if result.sheet else {}),
         "pixel difference": f"{result.difference:.1f} of 255",

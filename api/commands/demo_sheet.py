@@ -1,6 +1,6 @@
-"""The demo's contact sheet: what the LoRA has learnt, and what it has left alone, in one picture."""
+"""The demo's contact sheet: how the LoRA learnt, what it has learnt, and what it has left alone, in one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,36 @@ PROMPTS = (
     "a white heart on a red background",
 )
 """The word that was taught, and ordinary prompts that must stay as they were."""
-SCALES = (0.0, 0.5, 1.0)
-TITLES = ("without LoRA", "LoRA at 0.5", "LoRA at 1.0")
 
 
-def learnt_sheet(client: Api, model_id: str, drawing: dict[str, Any], folder: Path, destination: Path) -> Path:
-    """Draw every prompt without the LoRA, at half and at full strength; queued at once, so that the GPU never waits.
+def columns(model_id: str, checkpoints: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    """Titles, and what each column adds to a request: no LoRA, those of the checkpoints, the finished one twice."""
+    on_the_way = {f"LoRA after {step} steps": {"model_id": found} for step, found in sorted(checkpoints.items())}
+    finished = {f"LoRA at {scale}": {"model_id": model_id, "lora_scale": scale} for scale in (0.5, 1.0)}
+    return {"without LoRA": {}, **on_the_way, **finished}
+
+
+def learnt_sheet(
+    client: Api, table: Mapping[str, dict[str, Any]], drawing: dict[str, Any], folder: Path, destination: Path
+) -> Path:
+    """Draw every prompt with each of `columns`; queued at once, so that the GPU never waits.
 
     Raises MasukaError when one of the pictures fails.
     """
-    asked = [(prompt, scale) for prompt in PROMPTS for scale in SCALES]
-    ids = [_ask(client, prompt, scale, model_id, drawing) for prompt, scale in asked]
+    ids = [
+        str(client.post("/api/generate/image", {**drawing, "prompt": prompt, **lora})["asset_id"])
+        for prompt in PROMPTS
+        for lora in table.values()
+    ]
     pictures: list[Image.Image] = []
     with bars() as progress:
         bar = progress.add_task("Drawing the contact sheet", total=len(ids), note="")
         for asset_id in ids:
             pictures.append(_fetch(client, asset_id, folder))
             progress.advance(bar)
-    rows: Sequence[Sequence[Image.Image]] = [
-        pictures[i : i + len(SCALES)] for i in range(0, len(pictures), len(SCALES))
-    ]
-    contact_sheet(rows, TITLES, PROMPTS).save(destination)
+    rows = [pictures[i : i + len(table)] for i in range(0, len(pictures), len(table))]
+    contact_sheet(rows, list(table), PROMPTS).save(destination)
     return destination
-
-
-def _ask(client: Api, prompt: str, scale: float, model_id: str, drawing: dict[str, Any]) -> str:
-    lora = {"model_id": model_id, "lora_scale": scale} if scale else {}
-    started = client.post("/api/generate/image", {**drawing, "prompt": prompt, **lora})
-    return str(started["asset_id"])
 
 
 def _fetch(client: Api, asset_id: str, folder: Path) -> Image.Image:

@@ -36,6 +36,7 @@ class TrainingRecipe:
     target_modules: str = "attention+context"
     caption_dropout: float = 0.0
     seed: int = 42
+    checkpoint_interval: int = 60
     gradient_checkpointing: bool = False
     """It saves memory that so small a model does not need, and costs time."""
 
