@@ -5,21 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from api.selftest.measure import measure
 from api.selftest.scenes import scene
 from api.selftest.shapes import COLOURS
+from api.selftest.sheet import pixel_difference
 from api.selftest.training import pool
 from api.selftest.training.pictures import doodle, faced
 
-COUNTS = {"scene": 12, "faced": 7, "doodle": 5}
+COUNTS = {"scene": 12, "large": 3, "word": 4, "faced": 7, "doodle": 5}
+SIDES = dict.fromkeys(COUNTS, 64) | {"large": 128}
 
 
 def test_a_pool_holds_what_was_asked_for_and_true_captions(tmp_path: Path) -> None:
     pool.draw(tmp_path, COUNTS)
 
     assert {kind: pool.pictures(tmp_path, kind).shape for kind in pool.KINDS} == {
-        kind: (count, 64, 64, 3) for kind, count in COUNTS.items()
+        kind: (count, SIDES[kind], SIDES[kind], 3) for kind, count in COUNTS.items()
     }
     rng = random.Random("scene-0")
     for picture, caption in zip(pool.pictures(tmp_path, "scene"), pool.captions(tmp_path, "scene"), strict=True):
@@ -27,6 +30,15 @@ def test_a_pool_holds_what_was_asked_for_and_true_captions(tmp_path: Path) -> No
         assert (caption.text, caption.colour, caption.shape) == (drawn.caption, drawn.colour, drawn.shape)
         np.testing.assert_array_equal(picture, np.asarray(drawn.image))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_large_scenes_are_scenes_at_twice_the_size() -> None:
+    (large, *_), (caption, *_) = pool.block("large", 3, 1)
+    drawn = scene(random.Random("large-3"))
+
+    assert caption.text == drawn.caption
+    halved = Image.fromarray(large).resize(drawn.image.size, Image.Resampling.BOX)
+    assert pixel_difference(halved, drawn.image) < 1
 
 
 def test_a_larger_pool_begins_with_the_smaller_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

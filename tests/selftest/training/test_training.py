@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,9 @@ def test_both_trained_parts_are_new_and_the_frozen_encoders_come_out_as_they_are
 def test_it_says_how_good_the_weights_are(trained: tuple[Path, str]) -> None:
     said = trained[1]
 
-    assert len(re.findall(r"held out: +(?:scene|faced|doodle) +-?[\d.]+ dB", said)) >= 6
-    for name in ("seen", "held out"):
-        assert re.search(rf"pairs {name}: background \d+/9, colour \d+/9, shape \d+/9, all \d+/9", said)
+    assert len(re.findall(r"held out: +(?:scene|large|word|faced|doodle) +-?[\d.]+ dB", said)) >= 10
+    for side, name in product((64, 128), ("seen", "held out")):
+        assert re.search(rf"{side} px, pairs {name}: background \d+/9, colour \d+/9, shape \d+/9, all \d+/9", said)
 
 
 def test_a_decoder_that_is_trained_further_leaves_the_encoder_alone(
