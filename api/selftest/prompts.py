@@ -16,6 +16,14 @@ _SENTENCES = ("a {} {} on a {} background", "a photo of a {} {} on a {} backgrou
 Pair = tuple[str, str]
 """A colour and a shape."""
 
+# fmt: off
+HELD_OUT_PAIRS = frozenset[Pair]({
+    ("red", "moon"), ("green", "heart"), ("blue", "star"), ("yellow", "cross"), ("orange", "diamond"),
+    ("purple", "triangle"), ("cyan", "square"), ("white", "circle"), ("black", "ring"),
+})
+# fmt: on
+"""Never shown to a transformer that is trained from nothing: what it draws for them is put together, not remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

@@ -2,7 +2,8 @@
 
 In the folder `--out`: `pool/` the drawn pictures, `state/` what `--resume` goes on from, `flux_tiny/` the result, laid
 out as `api/engines/flux_tiny_files`. The result begins as a copy of `--start`: `decoder` and `transformer` train its
-weights further, `vae` begins anew; as its latents are other ones, `transformer` then begins anew, too.
+weights further, `vae` begins anew; as its latents are other ones, `transformer` then begins anew, too. With `--anew` it
+does so by itself: only then is it true of its held-out pairs that it has never seen them.
 """
 
 import argparse
@@ -33,6 +34,7 @@ class Run:
     scenes: int
     judged: int
     resume: bool
+    anew: bool
 
     @property
     def pool(self) -> Path:
@@ -49,7 +51,7 @@ class Run:
 def main() -> None:
     options = _options()
     torch.set_num_threads(THREADS)
-    run = Run(options.out, options.comfy_source, options.scenes, options.judged, options.resume)
+    run = Run(options.out, options.comfy_source, options.scenes, options.judged, options.resume, options.anew)
     if not run.result.exists():
         shutil.copytree(options.start, run.result)
     stages = {"data": draw_data, "vae": train_vae, "decoder": train_decoder, "transformer": train_transformer}
@@ -91,7 +93,7 @@ def train_transformer(run: Run, seconds: float) -> None:
     codec = weights.load(AutoencoderKL, run.result / "vae").eval()
     encoders = TextEncoders(run.comfy_source)
     examples = transformer.encode_pool(run.pool, codec, encoders)
-    if (folder / weights.WEIGHTS).exists():
+    if (folder / weights.WEIGHTS).exists() and not run.anew:
         trained, plan = weights.load(FluxTransformer2DModel, folder), transformer.further_plan(seconds)
         transformer.report_accuracy(trained, codec, encoders, run.judged)
     else:
@@ -117,6 +119,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60, help="of computing, earlier runs included (default: 60)")
     parser.add_argument("--out", type=Path, default=Path("data/flux-tiny-training"), help="(default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with the stage where it was saved last")
+    parser.add_argument("--anew", action="store_true", help="begin the transformer from random weights")
     parser.add_argument("--scenes", type=int, default=48_000, help="captioned pictures to draw (default: 48000)")
     parser.add_argument("--judged", type=int, default=108, help="pictures to judge each result by (default: 108)")
     parser.add_argument("--comfy-source", type=Path, required=True, help="`comfy/` of a ComfyUI, for its tokenizers")

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from api.selftest.prompts import grid, grid_of_pairs, judge
+from api.selftest.prompts import HELD_OUT_PAIRS, grid, grid_of_pairs, judge
 from api.selftest.shapes import LARGE_SIDE, PICTURE_SIDE
 from api.selftest.training import flow, pool
 from api.selftest.training.optimise import Loss, say
@@ -28,18 +28,10 @@ LARGE_SHARE = 0.4
 SEED = 2
 WEIGHT_DECAY = 0.01
 _KINDS_OF_A_SIZE = (("scene", "word"), ("large",))
-_CHUNK = 250
+_CHUNK = 25
 _SAMPLING_STEPS = 12
 _COMFYUI_PADDING = 232
 _COMFYUI_GUIDANCE = 3.5
-
-# fmt: off
-HELD_OUT_PAIRS = frozenset({
-    ("red", "moon"), ("green", "heart"), ("blue", "star"), ("yellow", "cross"), ("orange", "diamond"),
-    ("purple", "triangle"), ("cyan", "square"), ("white", "circle"), ("black", "ring"),
-})
-# fmt: on
-"""Colours and shapes that are never shown together here: what comes out for them is put together, not remembered."""
 
 
 @dataclass(frozen=True, slots=True)
