@@ -29,7 +29,7 @@ from api.trainer.workdir import Workdir
 from tests.engines.comfy_lab import Lab
 from tests.engines.simpletuner.trainer_lab import DEFAULTS, follow_to_the_end
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(3000), pytest.mark.asyncio(loop_scope="session")]
 
 STEPS = 100
 SAMPLING = {"num_inference_steps": 12, "guidance_scale": 3.5}
@@ -95,12 +95,12 @@ async def test_the_character_comes_for_its_word_with_the_lora_and_not_without_ei
 
 
 async def test_half_the_strength_lies_between(drawn: dict[str, Drawn]) -> None:
-    assert drawn["nothing"].pink < drawn["half"].pink < drawn["full"].pink
+    assert 0 < drawn["half"].pink < 0.75 * drawn["full"].pink
 
 
 async def test_ordinary_prompts_are_drawn_as_before(drawn: dict[str, Drawn]) -> None:
-    assert drawn["nothing"].right >= len(ORDINARY) - 2
-    assert drawn["full"].right >= drawn["nothing"].right - 1
+    assert drawn["nothing"].right >= len(ORDINARY) - 1
+    assert drawn["full"].right >= drawn["nothing"].right - 2
 
 
 async def test_shuffled_captions_teach_nothing_and_the_check_says_so(drawn: dict[str, Drawn]) -> None:
