@@ -29,13 +29,15 @@ from api.trainer.workdir import Workdir
 from tests.engines.comfy_lab import Lab
 from tests.engines.simpletuner.trainer_lab import DEFAULTS, follow_to_the_end
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(3000), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="session")]
 
 STEPS = 100
 SAMPLING = {"num_inference_steps": 12, "guidance_scale": 3.5}
 SEED = 1000
 WITH_WORD = [f"a photo of ohwx on a {background} background" for background in ("blue", "yellow", "green", "white")]
 ORDINARY = grid(8)
+NO_PINK = 0.001
+"""Four pixels of a picture: where two colours meet, one between them may look pink."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ async def drawn(
 
 async def test_the_character_comes_for_its_word_with_the_lora_and_not_without_either(drawn: dict[str, Drawn]) -> None:
     assert drawn["full"].shows_what_was_learnt
-    assert drawn["nothing"].pink == 0
-    assert drawn["nothing"].stray_pink == 0
+    assert drawn["nothing"].pink < NO_PINK
+    assert drawn["nothing"].stray_pink < NO_PINK
 
 
 async def test_half_the_strength_lies_between(drawn: dict[str, Drawn]) -> None:
-    assert 0 < drawn["half"].pink < 0.75 * drawn["full"].pink
+    assert NO_PINK < drawn["half"].pink < 0.75 * drawn["full"].pink
 
 
 async def test_ordinary_prompts_are_drawn_as_before(drawn: dict[str, Drawn]) -> None:
