@@ -7,7 +7,7 @@ from pathlib import Path
 
 from api.client import Api
 from api.engines.safetensors_file import is_complete
-from api.trainer.workdir import Workdir
+from api.trainer.workdir import FINAL_LORA, Workdir
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Checkpoints:
     def keep_new(self) -> None:
         """Copy those that are there and whole."""
         for step in self.steps:
-            lora = self.workdir.checkpoint_lora(step)
+            lora = self.workdir.checkpoint(step) / FINAL_LORA
             if step not in self.kept and lora.is_file() and is_complete(lora):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self.kept[step] = Path(shutil.copyfile(lora, self.folder / f"step-{step}.safetensors"))
