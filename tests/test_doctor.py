@@ -1,12 +1,18 @@
 """`masuka doctor` finds what is wrong for real, and says what to do."""
 
+import json
 import socket
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+import redis
 
 from api import doctor
 from api.doctor import Check
+from api.domain.gpu_gate import GpuGate, Use
+from api.domain.job import Kind, Queue
+from api.services.workers import pulse_key
 from api.settings import Settings
 
 
@@ -96,3 +102,17 @@ def test_a_bind_beyond_loopback_without_a_token_is_a_failure(settings: Settings)
     check = found(with_settings(settings, masuka_host="0.0.0.0"), "API token")
     assert check.status == "failed"
     assert "MASUKA_API_TOKEN" in check.remedy
+
+
+def test_a_running_service_tells_who_holds_the_gpu(
+    settings: Settings, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_answers", lambda _: True)
+    with_redis = with_settings(settings, redis_url=valkey_url)
+    assert found(with_redis, "GPU use").found == "no GPU worker gives a sign of life"
+    gate = GpuGate()
+    gate.enter(Use(UUID(int=7), Kind.TRAINING))
+    with redis.Redis.from_url(valkey_url) as client:
+        client.set(pulse_key(Queue.GPU), json.dumps({"gpu": gate.state()}))
+
+    assert found(with_redis, "GPU use").found == f"alone: training {UUID(int=7)}"

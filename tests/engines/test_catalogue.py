@@ -70,3 +70,17 @@ def test_an_unknown_base_model_is_refused_with_the_known_ones():
         catalogue.get("flux-huge")
     assert (error.value.code, error.value.value) == ("base_model_unknown", "flux-huge")
     assert catalogue.get("flux-tiny") is FLUX_TINY
+
+
+@pytest.mark.parametrize(("vram_gb", "needed"), [(80, 31), (24, 15), (10, 9)])
+def test_a_training_needs_what_its_precision_does(vram_gb: float, needed: float):
+    assert FLUX_DEV.training_gb(vram_gb) == needed
+
+
+def test_drawing_needs_what_its_weights_do():
+    assert [FLUX_DEV.drawing_gb(weights) for weights in (Weights.BF16, Weights.FP8)] == [32, 10]
+
+
+@pytest.mark.parametrize("vram_gb", [None, 80])
+def test_flux_tiny_needs_memory_too_whatever_the_machine(vram_gb: float | None):
+    assert 0 < FLUX_TINY.drawing_gb(Weights.BF16) < FLUX_TINY.training_gb(vram_gb) < 4
