@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +21,7 @@ from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
 from api.tasks.gpu import GpuKit
 from api.tasks.train import train
+from api.trainer import process
 from tests.comfy import small_comfyui
 from tests.job_rows import read
 from tests.service import with_values
@@ -74,6 +76,18 @@ def trains(training: Training) -> bool:
     return (training.workdir.root / "waiting").exists()
 
 
+@asynccontextmanager
+async def begun(resources: Resources, folder: Path) -> AsyncIterator[Training]:
+    """A training whose trainer is not left behind, however the test ends."""
+    training = await begin(resources, folder)
+    try:
+        yield training
+    finally:
+        handle = process.find(training.workdir)
+        if handle is not None:
+            await handle.stop(0)
+
+
 async def test_pictures_around_a_training(resources: Resources, kit: GpuKit, tmp_path: Path, policy: str) -> None:
     tell_trainer(resources, ("wait", None))
     runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
@@ -82,22 +96,22 @@ async def test_pictures_around_a_training(resources: Resources, kit: GpuKit, tmp
         await drawn(resources, await ask(resources))
         pid = kit.comfy().pid
         assert pid is not None
-        training = await begin(resources, tmp_path)
-        await until(lambda: trains(training), BUSY_SECONDS)
-        picture = await ask(resources)
+        async with begun(resources, tmp_path) as training:
+            await until(lambda: trains(training), BUSY_SECONDS)
+            picture = await ask(resources)
 
-        if policy == "share":
+            if policy == "share":
+                await drawn(resources, picture)
+                assert kit.comfy().pid == pid
+                assert training.trainer_runs
+            else:
+                assert not Path(f"/proc/{pid}").exists()
+                await dispatcher.pump()
+                assert dispatcher.state()["gpu"]["mode"] == "alone"
+                async with resources.sessions() as session:
+                    place = (await standing(session, resources.settings))[picture]
+                assert place.message.startswith("Waiting: next in the queue, behind the training 'me'")
+
+            await training.cancel()
             await drawn(resources, picture)
-            assert kit.comfy().pid == pid
-            assert training.trainer_runs
-        else:
-            assert not Path(f"/proc/{pid}").exists()
-            await dispatcher.pump()
-            assert dispatcher.state()["gpu"]["mode"] == "alone"
-            async with resources.sessions() as session:
-                place = (await standing(session, resources.settings))[picture]
-            assert place.message.startswith("Waiting: next in the queue, behind the training 'me'")
-
-        await training.cancel()
-        await drawn(resources, picture)
-    assert not training.trainer_runs
+            assert not training.trainer_runs
