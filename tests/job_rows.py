@@ -67,6 +67,13 @@ async def read(sessions: Sessions, job_id: UUID) -> Job:
         return await jobs.get(session, job_id)
 
 
+async def nothing_waits(sessions: Sessions) -> bool:
+    """Whether every job has ended."""
+    active = sa.exists().where(col(Job.finished_at).is_(None))
+    async with sessions() as session:
+        return not await session.scalar(sa.select(active))
+
+
 async def subject_of(sessions: Sessions, job_id: UUID) -> TrainingSession | GeneratedAsset | None:
     async with sessions() as session:
         training = await session.scalar(sa.select(TrainingSession).where(col(TrainingSession.task_id) == job_id))

@@ -18,7 +18,7 @@ from api.services import jobs
 from api.settings import Settings
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
-from tests.job_rows import add, assert_sound
+from tests.job_rows import add, assert_sound, nothing_waits
 from tests.tasks.stage import nothing_to_record, on_duty
 from tests.waiting import until_async
 
@@ -80,23 +80,25 @@ class Arena:
             answer = "refused"
         self.answers.setdefault(job_id, []).append(answer)
 
-    async def race(self) -> UUID:
-        job_id = await add(self.resources.sessions)
-        if self.chance.random() < SPARED:
-            self.spared.add(job_id)
-        else:
-            self.to_cancel[job_id] = self.chance.choice(("pending", "start", "running", "finish"))
+    async def race(self) -> None:
+        """Some jobs at once, announced together."""
+        job_ids = [await add(self.resources.sessions) for _ in range(AT_ONCE)]
+        for job_id in job_ids:
+            if self.chance.random() < SPARED:
+                self.spared.add(job_id)
+            else:
+                self.to_cancel[job_id] = self.chance.choice(("pending", "start", "running", "finish"))
         await self.resources.queue.ring(Queue.GPU)
-        self._at("pending", job_id)
-        return job_id
+        for job_id in job_ids:
+            self._at("pending", job_id)
 
 
 async def test_a_cancelled_job_stops_and_only_that_one(resources: Resources) -> None:
     arena = Arena(resources, seed=7)
     async with on_duty(Dispatcher(resources, Queue.GPU, {Kind.IMAGE: arena.run})):
         for _ in range(RACES // AT_ONCE):
-            await asyncio.gather(*(arena.race() for _ in range(AT_ONCE)))
-            await until_async(lambda: nothing_waits(resources), 60)
+            await arena.race()
+            await until_async(lambda: nothing_waits(resources.sessions), 60)
         await asyncio.gather(*arena.cancels)
     found = await all_jobs(resources)
 
@@ -130,12 +132,6 @@ def assert_honest(job: Job, answers: list[str], started: int) -> None:
         assert started == 0  # cancelled while it waited: it never began
     if job.status == "completed":
         assert started == 1
-
-
-async def nothing_waits(resources: Resources) -> bool:
-    active = sa.exists().where(col(Job.finished_at).is_(None))
-    async with resources.sessions() as session:
-        return not await session.scalar(sa.select(active))
 
 
 async def all_jobs(resources: Resources) -> list[Job]:
