@@ -114,4 +114,4 @@ async def test_pictures_around_a_training(resources: Resources, kit: GpuKit, tmp
 
             await training.cancel()
             await drawn(resources, picture)
-            assert not training.trainer_runs
+            await until(lambda: not training.trainer_runs, BUSY_SECONDS)
