@@ -4,6 +4,7 @@ MasukaError                     500 internal_error
 ├── ConfigError                     a setting or a file of the installation is wrong; one line at start
 │   └── UnreachableError            a server that a setting names does not answer now; waiting may help
 ├── InputError                  422 the request cannot be carried out as it is; nothing was changed
+│   ├── FaultsError                 every single thing that is wrong, with its place in the body
 │   ├── NotFoundError           404
 │   ├── ConflictError           409
 │   ├── TooLargeError           413
@@ -19,6 +20,8 @@ MasukaError                     500 internal_error
 `hint` says what to do. Only `routes/problems.py` knows how this becomes HTTP.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 EX_CONFIG = 78
@@ -64,6 +67,27 @@ class InputError(MasukaError):
     status = 422
     title = "Invalid request"
     default_code = "invalid_request"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a request."""
+
+    loc: tuple[str | int, ...]
+    """Where in the body: `("parameters", "steps")`."""
+    message: str
+    code: str
+    value: Any = None
+
+
+class FaultsError(InputError):
+    """Several things are wrong at once."""
+
+    def __init__(self, faults: Sequence[Fault], *, code: str, hint: str | None = None) -> None:
+        first, others = faults[0], len(faults) - 1
+        detail = f"{first.message} There is more: {others + 1} things are wrong." if others else first.message
+        super().__init__(detail, code=code, value=first.value, hint=hint)
+        self.faults = tuple(faults)
 
 
 class NotFoundError(InputError):

@@ -37,6 +37,11 @@ def json_object(text: str) -> dict[str, Any]:
         raise ValueError("must be JSON") from exc
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
+    return storable_json(value)
+
+
+def storable_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what databases cannot hold, anywhere in it. Raises ValueError with the reason."""
     _check_json(value, MAX_JSON_DEPTH)
     return value
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from api.domain.intake import NoUsableImagesError
-from api.errors import MasukaError, UnavailableError
+from api.errors import Fault, FaultsError, MasukaError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +70,8 @@ def problem(error: MasukaError, errors: Sequence[FieldError] | None = None) -> P
             FieldError(loc=["body", "files", entry.filename], msg=entry.reason, type=entry.code or "", input=None)
             for entry in error.report[:SHOWN_ERRORS]
         ]
+    if isinstance(error, FaultsError):
+        errors = [_field_error(fault) for fault in error.faults[:SHOWN_ERRORS]]
     return Problem(
         type=f"urn:masuka:problem:{error.code}",
         title=error.title,
@@ -79,6 +81,15 @@ def problem(error: MasukaError, errors: Sequence[FieldError] | None = None) -> P
         value=None if error.value is None else show(error.value),
         hint=error.hint,
         errors=list(errors) if errors else None,
+    )
+
+
+def _field_error(fault: Fault) -> FieldError:
+    return FieldError(
+        loc=["body", *(part if isinstance(part, int) else show(part) for part in fault.loc)],
+        msg=_plain(fault.message),
+        type=fault.code,
+        input=None if fault.value is None else show(fault.value),
     )
 
 

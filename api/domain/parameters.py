@@ -1,0 +1,266 @@
+"""What values the parameters of a template take: from ComfyUI's own limits to a JSON Schema and to checked values."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from api.domain.generation import MAX_SEED
+from api.domain.graph import Value
+from api.domain.nodes import IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeInput
+from api.domain.text import MAX_PROMPT_CHARACTERS, storable
+from api.domain.workflow import Parameter, WorkflowTemplate
+from api.errors import Fault
+
+OURS = frozenset({"unet_name", "weight_dtype", "clip_l_name", "t5xxl_name", "vae_name", "filename_prefix"})
+"""Parameters that MASUKA fills in itself: the files of the base model, and where the picture goes."""
+_SHOWN_CHOICES = 8
+
+
+class ParameterKind(StrEnum):
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
+    BOOLEAN = "true or false"
+    CHOICE = "choice"
+    IMAGE = "image"
+    """The id of an asset or of an uploaded input."""
+
+
+KNOWN = {
+    "prompt": ParameterKind.TEXT,
+    "negative_prompt": ParameterKind.TEXT,
+    "seed": ParameterKind.INTEGER,
+    "width": ParameterKind.INTEGER,
+    "height": ParameterKind.INTEGER,
+    "num_inference_steps": ParameterKind.INTEGER,
+    "guidance_scale": ParameterKind.NUMBER,
+    "true_cfg_scale": ParameterKind.NUMBER,
+}
+"""Parameters that mean the same in every workflow."""
+_KINDS = {
+    InputKind.INTEGER: ParameterKind.INTEGER,
+    InputKind.NUMBER: ParameterKind.NUMBER,
+    InputKind.TEXT: ParameterKind.TEXT,
+    InputKind.BOOLEAN: ParameterKind.BOOLEAN,
+    InputKind.CHOICE: ParameterKind.CHOICE,
+}
+_JSON_TYPES = {
+    ParameterKind.INTEGER: "integer",
+    ParameterKind.NUMBER: "number",
+    ParameterKind.BOOLEAN: "boolean",
+}
+
+
+class Conflict(Exception):  # noqa: N818  # never leaves this module
+    """Two inputs of one parameter take nothing in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    name: str
+    kind: ParameterKind
+    default: Value | None
+    """None: it must be given; for `seed`: a random one."""
+    minimum: float | None = None
+    maximum: float | None = None
+    step: int | None = None
+    """Values are multiples of it."""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        return self.kind is ParameterKind.IMAGE
+
+    def schema(self) -> dict[str, Any]:
+        if self.kind is ParameterKind.IMAGE:
+            text = "The id of a finished asset, or of an input from POST /api/inputs/."
+            return {"type": "string", "format": "uuid", "description": text}
+        limits = {"minimum": self.minimum, "maximum": self.maximum, "multipleOf": self.step}
+        if self.kind is ParameterKind.CHOICE:
+            limits = {"enum": list(self.choices)}  # type: ignore[dict-item]
+        elif self.kind is ParameterKind.TEXT:
+            limits = {"maxLength": MAX_PROMPT_CHARACTERS}
+        found = {"type": _JSON_TYPES.get(self.kind, "string"), "default": self.default, **limits}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def problem(self, value: object) -> str | None:
+        """Why this value cannot be taken."""
+        if self.kind in (ParameterKind.INTEGER, ParameterKind.NUMBER):
+            return self._number_problem(value)
+        if self.kind is ParameterKind.BOOLEAN:
+            return None if isinstance(value, bool) else "must be true or false"
+        if not isinstance(value, str):
+            return "must be text"
+        if self.kind is ParameterKind.CHOICE:
+            return None if value in self.choices else f"must be one of {shown(self.choices)}"
+        return _image_problem(value) if self.kind is ParameterKind.IMAGE else _text_problem(value)
+
+    def _number_problem(self, value: object) -> str | None:
+        whole = self.kind is ParameterKind.INTEGER
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            return "must be a whole number" if whole else "must be a number"
+        if not math.isfinite(value):
+            return "must be a finite number"
+        if self.minimum is not None and value < self.minimum:
+            return f"must be at least {self.minimum}"
+        if self.maximum is not None and value > self.maximum:
+            return f"must be at most {self.maximum}"
+        if self.step is not None and value % self.step:
+            return f"must be a multiple of {self.step}"
+        return None
+
+
+def spec_of(about: NodeInput, name: str, default: Value | None, files: ModelFiles) -> ParameterSpec | None:
+    """What one input takes; None for one that takes no value."""
+    if about.kind is InputKind.LINK:
+        return None
+    if about.folder == IMAGE_FOLDER:
+        return ParameterSpec(name, ParameterKind.IMAGE, None)
+    kind = _KINDS[about.kind]
+    if kind is ParameterKind.CHOICE:
+        choices = about.choices if about.folder is None else tuple(sorted(files.get(about.folder, ())))
+        return ParameterSpec(name, kind, default, choices=choices)
+    if kind not in (ParameterKind.INTEGER, ParameterKind.NUMBER):
+        return ParameterSpec(name, kind, default)
+    low, high = about.options.get("min"), about.options.get("max")
+    return ParameterSpec(name, kind, default, low, high, _whole_step(kind, low, about.options.get("step")))
+
+
+def specs_of(
+    template: WorkflowTemplate, catalogue: NodeCatalogue, files: ModelFiles, max_side: int
+) -> tuple[dict[str, ParameterSpec], list[Fault]]:
+    """What each parameter takes, without those that MASUKA fills in; classes that are not known are left out."""
+    specs: dict[str, ParameterSpec] = {}
+    faults = []
+    for parameter in template.parameters.values():
+        if parameter.name in OURS:
+            continue
+        try:
+            spec = _combined(parameter, catalogue, files)
+        except Conflict as exc:
+            where = parameter.slots[-1]
+            faults.append(
+                Fault(
+                    ("graph", where.node, "inputs", where.input),
+                    f"Parameter {parameter.name} {exc}.",
+                    "workflow_parameter_conflict",
+                    parameter.name,
+                )
+            )
+            continue
+        if spec is not None:
+            specs[parameter.name] = _for_people(spec, max_side)
+    return specs, faults
+
+
+def json_schema(specs: Mapping[str, ParameterSpec]) -> dict[str, Any]:
+    """The JSON Schema of `parameters` in a request to run the template."""
+    return {
+        "type": "object",
+        "properties": {name: spec.schema() for name, spec in specs.items()},
+        "required": [name for name, spec in specs.items() if spec.required],
+        "additionalProperties": False,
+    }
+
+
+def resolve(specs: Mapping[str, ParameterSpec], given: Mapping[str, Any]) -> tuple[dict[str, Value], list[Fault]]:
+    """Every parameter's value, and what is wrong with those that were given. A `seed` of null counts as not given."""
+    given = {name: value for name, value in given.items() if name != "seed" or value is not None}
+    defaults = {name: spec.default for name, spec in specs.items() if spec.default is not None}
+    values = {**defaults, **{name: value for name, value in given.items() if name in specs}}
+    faults = [_unknown(name, specs) for name in given if name not in specs]
+    faults += [
+        Fault(("parameters", name), f"{name} {problem}.", "workflow_parameter_invalid", value)
+        for name, value in values.items()
+        if (problem := specs[name].problem(value)) is not None
+    ]
+    faults += [
+        Fault(("parameters", name), f"{name} is needed: the id of an asset or of an input.", "workflow_parameter_missing")
+        for name, spec in specs.items()
+        if spec.required and name not in given
+    ]
+    return values, faults
+
+
+def _unknown(name: str, specs: Mapping[str, ParameterSpec]) -> Fault:
+    problem = f"there is no such parameter; there are: {shown(tuple(specs), 30)}"
+    return Fault(("parameters", name), f"{name[:64]}: {problem}.", "workflow_parameter_unknown", name)
+
+
+def shown(names: tuple[str, ...], count: int = _SHOWN_CHOICES) -> str:
+    """Some of these names, for a message."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) or "none") + more
+
+
+def _combined(parameter: Parameter, catalogue: NodeCatalogue, files: ModelFiles) -> ParameterSpec | None:
+    combined: ParameterSpec | None = None
+    for slot in parameter.slots:
+        node = catalogue.find(slot.class_type)
+        about = node.inputs.get(slot.input) if node else None
+        spec = spec_of(about, parameter.name, parameter.default, files) if about else None
+        if spec is not None:
+            combined = spec if combined is None else _both(combined, spec)
+    wanted = KNOWN.get(parameter.name)
+    if combined is not None and wanted is not None and combined.kind is not wanted:
+        raise Conflict(f"must be {_with_article(wanted)} in every workflow; name this one otherwise")
+    return combined
+
+
+def _both(one: ParameterSpec, other: ParameterSpec) -> ParameterSpec:
+    """What both take. Raises Conflict."""
+    numbers = {ParameterKind.INTEGER, ParameterKind.NUMBER}
+    if one.kind is not other.kind and not {one.kind, other.kind} <= numbers:
+        raise Conflict(f"sets inputs of two kinds, {one.kind} and {other.kind}")
+    kind = one.kind if one.kind is other.kind else ParameterKind.INTEGER
+    choices = tuple(choice for choice in one.choices if choice in other.choices)
+    low = max((x for x in (one.minimum, other.minimum) if x is not None), default=None)
+    high = min((x for x in (one.maximum, other.maximum) if x is not None), default=None)
+    if (low is not None and high is not None and low > high) or (kind is ParameterKind.CHOICE and not choices):
+        raise Conflict("sets inputs that take nothing in common")
+    step = math.lcm(one.step or 1, other.step or 1)
+    return replace(one, kind=kind, minimum=low, maximum=high, step=step if step > 1 else None, choices=choices)
+
+
+def _for_people(spec: ParameterSpec, max_side: int) -> ParameterSpec:
+    """The limits of a parameter that has a meaning of its own, and those of JSON, which ComfyUI does not have."""
+    if spec.kind is ParameterKind.INTEGER:
+        low, high = spec.minimum, MAX_SEED if spec.maximum is None else min(spec.maximum, MAX_SEED)
+        if spec.name in ("width", "height"):
+            low, high = max(low or 1, 1), min(high, max_side)
+        spec = replace(spec, minimum=None if low is None else max(low, -MAX_SEED), maximum=high)
+        if spec.step is not None and isinstance(spec.default, int) and spec.default % spec.step:
+            spec = replace(spec, step=None)  # ComfyUI itself takes values between the steps
+    return replace(spec, default=None) if spec.name == "seed" else spec
+
+
+def _whole_step(kind: ParameterKind, low: float | None, step: float | None) -> int | None:
+    """ComfyUI counts steps from the minimum, JSON Schema from zero: only where both are the same."""
+    if kind is ParameterKind.NUMBER or step is None or step <= 1 or step != int(step) or (low or 0) % step:
+        return None
+    return int(step)
+
+
+def _with_article(kind: ParameterKind) -> str:
+    return {ParameterKind.INTEGER: "a whole number", ParameterKind.NUMBER: "a number"}.get(kind, kind.value)
+
+
+def _text_problem(value: str) -> str | None:
+    if len(value) > MAX_PROMPT_CHARACTERS:
+        return f"must have at most {MAX_PROMPT_CHARACTERS} characters"
+    try:
+        storable(value)
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def _image_problem(value: str) -> str | None:
+    try:
+        UUID(value)
+    except ValueError:
+        return "must be the id of an asset or of an input"
+    return None
