@@ -9,7 +9,21 @@ from fastapi import FastAPI
 from api import __version__
 from api.redis_address import redis_url
 from api.resources import Resources, open_resources
-from api.routes import assets, datasets, generate, guard, health, jobs, models, openapi, problems, progress, training
+from api.routes import (
+    assets,
+    datasets,
+    generate,
+    guard,
+    health,
+    inputs,
+    jobs,
+    models,
+    openapi,
+    problems,
+    progress,
+    training,
+    workflows,
+)
 from api.scratch import sweep
 from api.services.datasets import discard_abandoned
 from api.services.repetitions import Repetitions
@@ -36,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
-    for module in (health, datasets, training, progress, generate, assets, models, jobs):
+    for module in (health, datasets, training, progress, generate, workflows, inputs, assets, models, jobs):
         app.include_router(module.router)
     openapi.describe(app)
     return app

@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     masuka_comfyui_max_memory_gb: float = Field(
         0, ge=0, le=100_000, description="ComfyUI is restarted between jobs when it holds more GB of memory; 0: 80 %."
     )
+    masuka_allowed_nodes: Csv = Field(
+        default_factory=list,
+        description="Node classes that workflows may use besides ComfyUI's own that only draw, comma separated.",
+    )
+    masuka_input_days: int = Field(30, ge=1, description="Days that an uploaded input picture is kept unused.")
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

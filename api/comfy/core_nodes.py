@@ -16,19 +16,25 @@ from api.domain.nodes import FILE_INPUTS, Spec, slim
 CORE_NODES = Path(__file__).with_name("core_nodes.json")
 
 _MODULES = frozenset(
-    """
-    nodes advanced_samplers align_your_steps apg attention_multiply cfg clip_sdxl compositing cond controlnet
-    custom_sampler differential_diffusion easycache edit_model eps flux freelunch fresca gits hidream hypertile images
-    latent mahiro mask model_advanced model_downscale model_merging optimalsteps pag perpneg pixart post_processing
-    preview_any primitive qwen rebatch rope sag sd3 slg string tcfg tomesd
-    """.split()
+    {
+        *("nodes", "advanced_samplers", "align_your_steps", "apg", "attention_multiply", "cfg", "clip_sdxl"),
+        *("compositing", "cond", "controlnet", "custom_sampler", "differential_diffusion", "easycache"),
+        *("edit_model", "eps", "flux", "freelunch", "fresca", "gits", "hidream", "hypertile", "images"),
+        *("latent", "mahiro", "mask", "model_advanced", "model_downscale", "model_merging", "optimalsteps"),
+        *("pag", "perpneg", "pixart", "post_processing", "preview_any", "primitive", "qwen", "rebatch", "rope"),
+        *("sag", "sd3", "slg", "string", "tcfg", "tomesd"),
+    }
 )
+"""Of `comfy_extras.nodes_...`, and `nodes` itself: those whose nodes draw."""
 _REFUSED = frozenset(
-    """
-    CheckpointLoader CheckpointSave CLIPSave DiffusersLoader GLIGENLoader LoadImageOutput LoadLatent ModelSave RegexExtract
-    RegexMatch RegexReplace SaveAnimatedPNG SaveAnimatedWEBP SaveLatent SaveSVGNode VAESave unCLIPCheckpointLoader
-    """.split()
+    {
+        *("CheckpointLoader", "CheckpointSave", "CLIPSave", "DiffusersLoader", "GLIGENLoader"),
+        *("LoadImageOutput", "LoadLatent", "ModelSave", "RegexExtract", "RegexMatch", "RegexReplace"),
+        *("SaveAnimatedPNG", "SaveAnimatedWEBP", "SaveLatent", "SaveSVGNode", "VAESave"),
+        "unCLIPCheckpointLoader",
+    }
 )
+"""Nodes of these modules that do more than that."""
 
 
 def core_nodes(object_info: Mapping[str, Spec]) -> dict[str, Any]:
@@ -46,7 +52,7 @@ def shipped() -> Mapping[str, Any]:
 
 
 def _is_core(spec: Spec) -> bool:
-    module = spec.get("python_module", "")
+    module = str(spec.get("python_module", ""))
     return module == "nodes" or module.startswith("comfy_extras.")
 
 

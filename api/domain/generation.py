@@ -16,6 +16,14 @@ SIZE_STEP = 16
 COMFYUI_MAX_SIDE = 16384
 """`MAX_RESOLUTION` in ComfyUI's nodes.py; the installation's own limit is MASUKA_MAX_SIDE."""
 
+PARAMETERS = frozenset(
+    {
+        *("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "true_cfg_scale"),
+        *("width", "height", "seed"),
+    }
+)
+"""The fields of a request that are parameters of workflows."""
+
 Scale = Annotated[float, Field(ge=-2, le=2, description="How strongly the LoRA is applied.")]
 ModelId = Annotated[UUID, Field(strict=False)]
 
@@ -54,22 +62,22 @@ class GenerateImageRequest(BaseModel):
     num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")
     base_model: Name | None = Field(None, description="Default: the LoRA's own.")
     loras: list[LoraChoice] = Field(default_factory=list, max_length=MAX_LORAS)
+    add_trigger_words: bool = Field(True, description="Put the LoRAs' trigger words in front of the prompt.")
     workflow: Name | None = Field(None, description="Template to use; default: the base model's own.")
 
     def lora_choices(self) -> list[LoraChoice]:
-        """`model_id` and `loras` as one stack. Raises InputError for more than 8, or the same one twice."""
+        """`model_id` and `loras` as one stack. Raises InputError as `require_stack` does."""
         own = [] if self.model_id is None else [LoraChoice(model_id=self.model_id, scale=self.lora_scale)]
-        stack = [*own, *self.loras]
-        if len(stack) > MAX_LORAS:
-            raise InputError(
-                f"At most {MAX_LORAS} LoRAs can be stacked, got {len(stack)}.", code="too_many_loras", value=len(stack)
-            )
-        ids = [choice.model_id for choice in stack]
-        if len(set(ids)) != len(ids):
-            raise InputError(
-                "The same LoRA is named twice.", code="lora_repeated", hint="Name it once, with the scale you want."
-            )
-        return stack
+        return require_stack([*own, *self.loras])
+
+    def parameters(self) -> dict[str, Any]:
+        """What of this is for the workflow: a named one keeps its own defaults for what was not said."""
+        names = PARAMETERS if self.workflow is None else PARAMETERS & (self.model_fields_set | {"prompt"})
+        return {name: getattr(self, name) for name in names}
+
+    def seeds(self, random_seed: int) -> list[int]:
+        """One seed per picture. Raises InputError as `seeds_from` does."""
+        return seeds_from(random_seed if self.seed is None else self.seed, self.num_images)
 
     def check_size(self, max_side: int) -> None:
         """Raises InputError `size_too_large`."""
@@ -82,22 +90,36 @@ class GenerateImageRequest(BaseModel):
                     hint="Ask for a smaller picture, or raise MASUKA_MAX_SIDE.",
                 )
 
-    def seeds(self, random_seed: int) -> list[int]:
-        """One seed per picture. Raises InputError `seed_out_of_range` when the last would be too large."""
-        first = random_seed if self.seed is None else self.seed
-        if first + self.num_images - 1 > MAX_SEED:
-            raise InputError(
-                f"seed + num_images - 1 must be at most {MAX_SEED}.",
-                code="seed_out_of_range",
-                value=first,
-                hint="Take a smaller seed.",
-            )
-        return list(range(first, first + self.num_images))
-
     def warnings(self) -> list[str]:
         if self.negative_prompt and self.true_cfg_scale <= 1:
             return ["negative_prompt has no effect: Flux needs true_cfg_scale above 1 for it."]
         return []
+
+
+def require_stack(stack: list[LoraChoice]) -> list[LoraChoice]:
+    """Raises InputError `too_many_loras` for more than 8, `lora_repeated` for the same one twice."""
+    if len(stack) > MAX_LORAS:
+        raise InputError(
+            f"At most {MAX_LORAS} LoRAs can be stacked, got {len(stack)}.", code="too_many_loras", value=len(stack)
+        )
+    ids = [choice.model_id for choice in stack]
+    if len(set(ids)) != len(ids):
+        raise InputError(
+            "The same LoRA is named twice.", code="lora_repeated", hint="Name it once, with the scale you want."
+        )
+    return stack
+
+
+def seeds_from(first: int, count: int) -> list[int]:
+    """One seed per picture. Raises InputError `seed_out_of_range` when the last would be too large."""
+    if first + count - 1 > MAX_SEED:
+        raise InputError(
+            f"seed + num_images - 1 must be at most {MAX_SEED}.",
+            code="seed_out_of_range",
+            value=first,
+            hint="Take a smaller seed.",
+        )
+    return list(range(first, first + count))
 
 
 def affinity(base_model: str, loras: list[dict[str, Any]]) -> str:

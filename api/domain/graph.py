@@ -77,7 +77,9 @@ def read_nodes(graph: Graph) -> tuple[dict[str, Node], list[Fault]]:
         if problem is None:
             nodes[node_id] = Node(node_id, raw["class_type"], raw["inputs"], _title(raw))
         else:
-            faults.append(Fault(("graph", node_id), f"Node {_short(node_id)} {problem}.", "workflow_malformed", node_id))
+            faults.append(
+                Fault(("graph", node_id), f"Node {_short(node_id)} {problem}.", "workflow_malformed", node_id)
+            )
     for node in nodes.values():
         for name, link in node.links():
             if link.node not in graph:

@@ -99,7 +99,5 @@ def _add_slot(marked: Marked, node: Node, input_name: str, parameter_name: str |
     slot = Slot(node.id, input_name, node.class_type)
     before = marked.parameters.get(name)
     marked.parameters[name] = (
-        Parameter(name, default, (slot,))
-        if before is None
-        else Parameter(name, before.default, (*before.slots, slot))
+        Parameter(name, default, (slot,)) if before is None else Parameter(name, before.default, (*before.slots, slot))
     )

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from api.domain.generation import MAX_SEED
 from api.domain.graph import Value
+from api.domain.markers import Parameter
 from api.domain.nodes import IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeInput
 from api.domain.text import MAX_PROMPT_CHARACTERS, storable
-from api.domain.workflow import Parameter, WorkflowTemplate
+from api.domain.workflow import WorkflowTemplate
 from api.errors import Fault
 
 OURS = frozenset({"unet_name", "weight_dtype", "clip_l_name", "t5xxl_name", "vae_name", "filename_prefix"})
@@ -54,8 +55,8 @@ _JSON_TYPES = {
 }
 
 
-class Conflict(Exception):  # noqa: N818  # never leaves this module
-    """Two inputs of one parameter take nothing in common."""
+class Conflict(Exception):
+    """Two inputs of one parameter take nothing in common; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,9 @@ def resolve(specs: Mapping[str, ParameterSpec], given: Mapping[str, Any]) -> tup
         if (problem := specs[name].problem(value)) is not None
     ]
     faults += [
-        Fault(("parameters", name), f"{name} is needed: the id of an asset or of an input.", "workflow_parameter_missing")
+        Fault(
+            ("parameters", name), f"{name} is needed: the id of an asset or of an input.", "workflow_parameter_missing"
+        )
         for name, spec in specs.items()
         if spec.required and name not in given
     ]

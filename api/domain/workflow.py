@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from api.domain.graph import EXPORT_HINT, Graph, Value, read_nodes, require_api_format
+from api.domain.graph import EXPORT_HINT, read_nodes, require_api_format
+from api.domain.graph import Graph as Graph
+from api.domain.graph import Value as Value
 from api.domain.markers import LORAS, Parameter, read_markers
 from api.errors import Fault, FaultsError, InputError
 

@@ -125,7 +125,9 @@ def _link_faults(
         problem = f"{about.name} comes from output {link.slot} of {nodes[link.node]}, which has {len(source.outputs)}."
         yield node.fault(problem, "workflow_link_invalid", input=about.name, value=link.slot)
     elif not _fits(source.outputs[link.slot], about.type):
-        problem = f"{about.name} must be {about.type}, and comes from {nodes[link.node]} as {source.outputs[link.slot]}."
+        problem = (
+            f"{about.name} must be {about.type}, and comes from {nodes[link.node]} as {source.outputs[link.slot]}."
+        )
         yield node.fault(problem, "workflow_link_invalid", input=about.name, value=source.outputs[link.slot])
 
 

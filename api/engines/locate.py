@@ -12,6 +12,8 @@ from api.errors import UnavailableError
 from api.settings import Settings
 
 TINY_NODES = Path(__file__).with_name("comfy_nodes") / "masuka_tiny_models"
+MODEL_SUFFIXES = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"})
+"""Of the files that ComfyUI lists; hidden ones are none, as they have no other suffix."""
 TRANSFORMER = "diffusion_pytorch_model.safetensors"
 
 
@@ -49,6 +51,22 @@ def base_model(settings: Settings, name: str) -> InstalledBase:
 def installed_bases(settings: Settings) -> list[str]:
     """Names of the catalogue's base models whose installation is finished."""
     return [name for name in catalogue.BASE_MODELS if receipt.read(settings.engines_dir / name)]
+
+
+def model_files(settings: Settings) -> dict[str, dict[str, list[str]]]:
+    """For each installed base model, what ComfyUI finds in its folders of models."""
+    own = settings.masuka_data_dir / "comfyui" / "models"
+    return {name: _files_below(own, settings.engines_dir / name / "models") for name in installed_bases(settings)}
+
+
+def _files_below(*roots: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for root in roots:
+        for path in root.glob("*/**/*"):
+            if path.suffix.lower() in MODEL_SUFFIXES:
+                folder, *rest = path.relative_to(root).parts
+                found.setdefault(folder, []).append("/".join(rest))
+    return found
 
 
 def base_lora_targets(base: InstalledBase) -> dict[str, tuple[int, int]]:

@@ -47,7 +47,7 @@ def take_image(candidate: Candidate, folder: Path, limits: UploadLimits) -> Take
     stripped = strip_metadata(candidate.file.path.read_bytes())
     if stripped is None:
         raise InputError("The file is not a PNG, JPEG or WebP picture.", code=Refusal.NOT_AN_IMAGE)
-    image = _decode(stripped, limits)
+    image = decode(stripped, limits)
     ready = _ready_for_training(image, orientation(stripped.exif))
     as_is = ready is image and not _is_deep(stripped)
     stored = stripped if as_is else _encode(ready, image, stripped.format)
@@ -67,8 +67,11 @@ def take_image(candidate: Candidate, folder: Path, limits: UploadLimits) -> Take
     )
 
 
-def _decode(stripped: Picture, limits: UploadLimits) -> ImageFile:
-    """The picture, all its pixels decoded; its size is judged by the header before a pixel is."""
+def decode(stripped: Picture, limits: UploadLimits) -> ImageFile:
+    """The picture, all its pixels decoded; its size is judged by the header before a pixel is.
+
+    Raises InputError with a `Refusal` as code; OSError when the disk fails.
+    """
     try:
         image = _OPENERS[stripped.format](BytesIO(stripped.data))
         _check_header(image, limits)
@@ -118,15 +121,27 @@ def _ready_for_training(image: Image.Image, turned: int) -> Image.Image:
     SimpleTuner drops the alpha channel (`load.py`, measured on 3.1.6), so whatever colour lies under a transparent
     background would be trained on.
     """
-    if image.mode.startswith("I"):
-        image = image.point(lambda value: value * (1 / 256)).convert("L")  # convert alone clips at 255
-        image.info.pop("transparency", None)  # a 16-bit value, without meaning in 8
+    image = in_8_bits(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
         image.paste(rgba, mask=rgba.getchannel("A"))
     elif image.mode not in {"RGB", "L"}:
         image = image.convert("RGB")
+    return upright(image, turned)
+
+
+def in_8_bits(image: Image.Image) -> Image.Image:
+    """The picture itself unless it has 16-bit greys."""
+    if not image.mode.startswith("I"):
+        return image
+    shallow = image.point(lambda value: value * (1 / 256)).convert("L")  # convert alone clips at 255
+    shallow.info.pop("transparency", None)  # a 16-bit value, without meaning in 8
+    return shallow
+
+
+def upright(image: Image.Image, turned: int) -> Image.Image:
+    """The picture as its EXIF orientation says that it is to be seen."""
     return image.transpose(_TURNS[turned]) if turned in _TURNS else image
 
 

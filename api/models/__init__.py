@@ -1,22 +1,27 @@
-"""The tables: the user's four, a dataset's images, jobs, training checkpoints, replayed answers, files on their way."""
+"""The tables: the user's four, what belongs to them, jobs, training checkpoints, replayed answers, files on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.checkpoint import TrainingCheckpoint
 from api.models.dataset import Dataset, DatasetImage
 from api.models.idempotency import StoredAnswer
+from api.models.input_image import InputImage
 from api.models.job import Job
 from api.models.lora import Model
 from api.models.training import TrainingSession
 from api.models.unrecorded import UnrecordedFile
+from api.models.workflow import EngineSnapshot, Workflow
 
 __all__ = [
     "Dataset",
     "DatasetImage",
+    "EngineSnapshot",
     "GeneratedAsset",
+    "InputImage",
     "Job",
     "Model",
     "StoredAnswer",
     "TrainingCheckpoint",
     "TrainingSession",
     "UnrecordedFile",
+    "Workflow",
 ]

@@ -1,5 +1,6 @@
 """`POST /api/generate/image`: ask for pictures."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.generation import GenerateImageRequest
 from api.domain.job import Queue
+from api.models import GeneratedAsset
 from api.routes.deps import ResourcesDep, SessionDep, SettingsDep, after_commit
 from api.routes.once import OnceDep
 from api.routes.problems import responses
@@ -47,16 +49,22 @@ async def generate_image(
 
     async def work() -> GenerationStarted:
         installed = await workers.installed_bases(resources.redis, settings)
-        assets = await generation.submit(session, resources.storage, settings, installed, body)
+        files = await workers.model_files(resources.redis, settings)
+        assets = await generation.submit(session, resources.storage, settings, installed, body, files)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
-        first = assets[0]
-        return GenerationStarted(
-            asset_id=first.id,
-            asset_ids=[asset.id for asset in assets],
-            status=first.status,
-            task_id=generation.task_of(first),
-            seed=first.generation_config["seed"],
-            warnings=body.warnings(),
-        )
+        return started(assets, body.warnings())
 
     return await once(body.model_dump(mode="json"), 202, work)
+
+
+def started(assets: Sequence[GeneratedAsset], warnings: list[str]) -> GenerationStarted:
+    """The answer to whoever asked for these pictures."""
+    first = assets[0]
+    return GenerationStarted(
+        asset_id=first.id,
+        asset_ids=[asset.id for asset in assets],
+        status=first.status,
+        task_id=generation.task_of(first),
+        seed=first.generation_config["seed"],
+        warnings=warnings,
+    )

@@ -12,7 +12,7 @@ from api.settings import Settings, is_loopback
 
 OPEN_PATHS = frozenset({"/health"})
 MAX_JSON_BYTES = 1_000_000
-UPLOAD_PATHS = frozenset({"/api/datasets/", "/api/models/import"})
+UPLOAD_PATHS = frozenset({"/api/datasets/", "/api/inputs/", "/api/models/import"})
 """Their routes stream the body to disk and count it themselves; everywhere else it is held in memory."""
 
 

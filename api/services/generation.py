@@ -1,20 +1,18 @@
 """Pictures: from a request to rows, and what of them is shown or deleted."""
 
-import secrets
-from collections.abc import Collection
-from datetime import timedelta
-from typing import Any
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.domain.generation import MAX_IMAGES, MAX_SEED, GenerateImageRequest, LoraChoice, affinity
+from api.domain.generation import GenerateImageRequest
 from api.domain.job import Kind
+from api.domain.nodes import ModelFiles
 from api.engines import catalogue
 from api.errors import ConflictError, InputError, NotFoundError
-from api.models import GeneratedAsset, Job, Model
-from api.models.base import utcnow
-from api.services import bases, loras
+from api.models import GeneratedAsset
+from api.services import bases, loras, runs, workflows
 from api.services.unrecorded import dismiss
 from api.settings import Settings
 from api.storage import Storage
@@ -29,64 +27,36 @@ async def submit(
     settings: Settings,
     installed: Collection[str],
     request: GenerateImageRequest,
+    files: Mapping[str, ModelFiles] = MappingProxyType({}),
 ) -> list[GeneratedAsset]:
     """Validate and write one asset and one job per picture, in the order of their seeds.
 
-    Raises InputError (or a subclass) with nothing written, UnavailableError when the base model is not installed.
+    `files` by base model, for workflows that name some. Raises InputError (or a subclass) with nothing written,
+    UnavailableError when the base model is not installed.
     """
     request.check_size(settings.masuka_max_side)
-    choices = request.lora_choices()
-    models = await loras.usable(session, storage, [choice.model_id for choice in choices])
+    await _require_workflow(session, request.workflow)
+    models = await loras.usable(session, storage, [choice.model_id for choice in request.lora_choices()])
     base_model = bases.choose(settings, installed, named=request.base_model, loras=models)
-    workflow = _workflow(request, base_model)
-    stack = [_lora(choice, model) for choice, model in zip(choices, models, strict=True)]
-    now = utcnow()
-    assets = []
-    for index, seed in enumerate(request.seeds(secrets.randbelow(MAX_SEED - MAX_IMAGES))):
-        created = now + timedelta(microseconds=index)  # keeps the order of the seeds in the queue and in lists
-        job = Job.new(Kind.IMAGE, affinity=affinity(base_model, stack))
-        job.created_at = created
-        asset = GeneratedAsset(
-            model_id=models[0].id if models else None,
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            generation_config=_config(request, base_model, workflow, seed, stack),
-            task_id=job.id,
-            created_at=created,
-        )
-        session.add_all((job, asset))
-        assets.append(asset)
-    await session.flush()
-    return assets
+    wish = runs.Wish(
+        workflow=request.workflow or TEMPLATES[catalogue.get(base_model).family],
+        parameters=request.parameters(),
+        base_model=request.base_model,
+        loras=request.lora_choices(),
+        add_trigger_words=request.add_trigger_words,
+        at=(),
+    )
+    plan = await runs.plan(session, storage, settings, installed, wish, files)
+    return await runs.add(session, plan, runs.seeds(plan, request.num_images))
 
 
-def _workflow(request: GenerateImageRequest, base_model: str) -> str:
-    own = TEMPLATES[catalogue.get(base_model).family]
-    if request.workflow not in (None, own):
-        raise InputError(
-            f"There is no workflow {request.workflow!r} for {base_model}.",
-            code="workflow_unknown",
-            value=request.workflow,
-            hint=f"Leave workflow out, or name {own!r}.",
-        )
-    return own
-
-
-def _lora(choice: LoraChoice, model: Model) -> dict[str, Any]:
-    return {
-        "model_id": str(model.id),
-        "scale": choice.scale,
-        "file": model.file_name,
-        "storage_path": model.storage_path,
-        "sha256": model.model_metadata["sha256"],
-    }
-
-
-def _config(
-    request: GenerateImageRequest, base_model: str, workflow: str, seed: int, stack: list[dict[str, Any]]
-) -> dict[str, Any]:
-    asked = request.model_dump(include={"num_inference_steps", "guidance_scale", "true_cfg_scale", "width", "height"})
-    return {**asked, "base_model": base_model, "workflow": workflow, "seed": seed, "loras": stack}
+async def _require_workflow(session: AsyncSession, name: str | None) -> None:
+    """Raises InputError `workflow_unknown`: 404 would be for the path that was asked, not for a name in its body."""
+    try:
+        if name is not None:
+            await workflows.find(session, name)
+    except NotFoundError as exc:
+        raise InputError(exc.detail, code="workflow_unknown", value=name, hint=exc.hint) from exc
 
 
 async def get(session: AsyncSession, asset_id: UUID) -> GeneratedAsset:

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.domain.job import Queue
+from api.domain.nodes import ModelFiles
 from api.engines import locate
 from api.settings import Settings
 
@@ -34,6 +35,13 @@ async def pulse(redis: Redis, queue: Queue) -> dict[str, Any] | None:
 async def installed_bases(redis: Redis, settings: Settings) -> set[str]:
     """Base models that can be used: what the GPU worker says, or what is on this machine when it does not answer."""
     return bases_of(await pulse(redis, Queue.GPU), settings)
+
+
+async def model_files(redis: Redis, settings: Settings) -> dict[str, ModelFiles]:
+    """By base model the files that a workflow may name, from the same source."""
+    said = await pulse(redis, Queue.GPU)
+    found: dict[str, ModelFiles] = {**(said["files"] if said and "files" in said else locate.model_files(settings))}
+    return found
 
 
 def bases_of(said: dict[str, Any] | None, settings: Settings) -> set[str]:

@@ -1,6 +1,8 @@
 """Makes one picture: LoRAs in place, template bound, drawn by ComfyUI, the file stored and read back."""
 
 import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,11 +13,13 @@ from sqlmodel import col
 
 from api.comfy.errors import EngineDied, EngineSilent, PromptLost
 from api.domain.engine import InstalledBase
-from api.domain.workflow import Graph, LoraUse, WorkflowTemplate, bind
+from api.domain.graph import Graph
+from api.domain.parameters import KNOWN
+from api.domain.workflow import LoraUse, WorkflowTemplate, bind, with_output_prefix
 from api.errors import EngineError, RetryableError
 from api.models import GeneratedAsset
 from api.scratch import scratch
-from api.services import generation
+from api.services import generation, workflows
 from api.services.unrecorded import recorded, unrecorded
 from api.storage import StoredFile
 from api.tasks.attempt import Attempt
@@ -34,13 +38,14 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
     """One attempt at one picture. Raises MasukaError; RetryableError when ComfyUI died or forgot the prompt."""
     async with attempt.resources.sessions() as session:
         asset = await _asset_of(session, attempt)
+        template = await workflows.template_of(session, asset.generation_config)
     await make_room(attempt, picture_need(asset))
-    config = asset.generation_config
-    loras = [lora["storage_path"] for lora in config["loras"]]
-    with kit.loras.in_use(loras), scratch(kit.settings) as workdir:
-        base, uses = kit.base(config["base_model"]), await _provide_loras(kit, attempt, config["loras"])
-        prefix = kit.comfy().output_prefix(attempt.prompt_id)
-        graph = _graph(kit.templates[config["workflow"]], asset, base, uses, prefix)
+    base = kit.base(asset.generation_config["base_model"])
+    async with AsyncExitStack() as stack:
+        workdir = stack.enter_context(scratch(kit.settings))
+        files = await _provide_files(kit, attempt, asset.generation_config, stack)
+        graph = _graph(template, asset, base, files)
+        with_output_prefix(graph, kit.comfy().output_prefix(attempt.prompt_id))
         began = time.monotonic()
         try:
             picture = await render(kit, attempt, base, graph, workdir / "picture.png")
@@ -51,12 +56,36 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
         await keep(attempt, asset, picture, rendered - began)
 
 
-async def _provide_loras(kit: GpuKit, attempt: Attempt, loras: list[dict[str, Any]]) -> list[LoraUse]:
-    """Have the LoRAs where ComfyUI finds them, in the order in which they are applied."""
-    names = [
-        await patiently(attempt, partial(kit.loras.provide, lora["storage_path"], lora["sha256"])) for lora in loras
-    ]
-    return [LoraUse(name, lora["scale"]) for name, lora in zip(names, loras, strict=True)]
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a picture needs, by the names that ComfyUI knows it by."""
+
+    loras: list[LoraUse]
+    """In the order in which they are applied."""
+    inputs: dict[str, str]
+    """By parameter."""
+
+
+async def _provide_files(kit: GpuKit, attempt: Attempt, config: dict[str, Any], stack: AsyncExitStack) -> Files:
+    """Have every file where ComfyUI finds it; input pictures as long as `stack` is open."""
+
+    async def lora(wanted: dict[str, Any]) -> str:
+        return await patiently(attempt, partial(kit.loras.provide, wanted["storage_path"], wanted["sha256"]))
+
+    fixed = config.get("fixed_loras", ())
+    stack.enter_context(kit.loras.in_use([wanted["storage_path"] for wanted in (*fixed, *config["loras"])]))
+    for wanted in fixed:
+        await lora(wanted)
+    loras = [LoraUse(await lora(wanted), wanted["scale"]) for wanted in config["loras"]]
+    inputs = {
+        name: await patiently(attempt, partial(_hold, kit, stack, wanted["storage_path"], wanted["sha256"]))
+        for name, wanted in config.get("inputs", {}).items()
+    }
+    return Files(loras, inputs)
+
+
+async def _hold(kit: GpuKit, stack: AsyncExitStack, storage_path: str, sha256: str) -> str:
+    return await stack.enter_async_context(kit.inputs.holding(storage_path, sha256))
 
 
 async def keep(attempt: Attempt, asset: GeneratedAsset, picture: Picture, rendering_seconds: float) -> None:
@@ -77,12 +106,9 @@ async def _asset_of(session: AsyncSession, attempt: Attempt) -> GeneratedAsset:
     return asset
 
 
-def _graph(
-    template: WorkflowTemplate, asset: GeneratedAsset, base: InstalledBase, loras: list[LoraUse], prefix: str
-) -> Graph:
+def _graph(template: WorkflowTemplate, asset: GeneratedAsset, base: InstalledBase, files: Files) -> Graph:
     """The template with this picture's values; what the request does not choose keeps the template's defaults."""
     config = asset.generation_config
-    chosen = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "width", "height", "seed")
     values = {
         **template.defaults(),
         "unet_name": base.unet_name,
@@ -90,12 +116,13 @@ def _graph(
         "clip_l_name": base.clip_l_name,
         "t5xxl_name": base.t5xxl_name,
         "vae_name": base.vae_name,
-        "prompt": asset.prompt,
         "negative_prompt": asset.negative_prompt,
-        "filename_prefix": prefix,
-        **{name: config[name] for name in chosen},
+        **{name: config[name] for name in KNOWN if name in config},
+        **config.get("parameters", {}),
+        **files.inputs,
+        "prompt": config.get("prompt_sent", asset.prompt),
     }
-    return bind(template, values, loras)
+    return bind(template, {name: values[name] for name in template.parameters}, files.loras)
 
 
 # ---- in the database ---------------------------------------------------------------------------------------------

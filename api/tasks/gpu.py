@@ -1,4 +1,4 @@
-"""What a GPU worker has besides the common resources: its ComfyUI child, the templates and the LoRA cache."""
+"""What a GPU worker has besides the common resources: its ComfyUI child, and what ComfyUI finds in its folders."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,17 +14,16 @@ from api.domain.disk import GB
 from api.domain.engine import InstalledBase
 from api.domain.gpu_gate import Memory, Use
 from api.domain.job import Kind
-from api.domain.workflow import WorkflowTemplate, parse_template
 from api.engines import catalogue, gpu, locate
 from api.engines.catalogue import Weights
 from api.errors import ConfigError, EngineError, MasukaError, RetryableError
 from api.resources import Resources
 from api.services.turns import Pending
-from api.settings import PROJECT_ROOT
 from api.tasks.gpu_memory import measure, require_back
+from api.tasks.input_folder import InputFolder
 from api.tasks.lora_cache import LoraCache
+from api.tasks.node_report import NodeReport
 
-WORKFLOWS = PROJECT_ROOT / "comfy_workflows"
 LEFTOVER_SECONDS = 30.0
 """How long a worker whose supervisor was killed may take to end before the next one gives up waiting for it."""
 
@@ -34,13 +33,14 @@ class GpuKit:
 
     def __init__(self, resources: Resources) -> None:
         self.settings = resources.settings
-        self.templates = load_templates()
         self.comfy_error: str | None = None
         """Why ComfyUI could not be started the last time, until it can."""
         self._comfy_dir = self.settings.masuka_data_dir / "comfyui"
         self.loras = LoraCache(
             resources.storage, loras_below(self._comfy_dir), int(self.settings.masuka_lora_cache_gb * GB)
         )
+        self.nodes = NodeReport(resources.sessions)
+        self.inputs = InputFolder(resources.storage, self._comfy_dir / "input")
         self._comfy: ComfyServer | None = None
         self._client: ComfyClient | None = None
         """Of the ComfyUI that was last used."""
@@ -74,6 +74,7 @@ class GpuKit:
                 raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc
             self.comfy_error = None
             self._client = client
+            self.nodes.take(client)
             self._drawing += 1
             try:
                 yield client
@@ -120,6 +121,7 @@ class GpuKit:
             "comfyui": self._comfy_state(),
             "comfyui_error": self.comfy_error,
             "bases": locate.installed_bases(self.settings),
+            "files": locate.model_files(self.settings),
         }
 
     def _comfy_state(self) -> str:
@@ -134,13 +136,9 @@ class GpuKit:
         return "asleep"
 
     async def close(self) -> None:
+        await self.nodes.close()
         if self._comfy is not None:
             await self._comfy.stop()
-
-
-def load_templates() -> dict[str, WorkflowTemplate]:
-    """The shipped workflow templates, by name. Raises InputError for one that is damaged."""
-    return {path.stem: parse_template(path.stem, path.read_text()) for path in WORKFLOWS.glob("*.json")}
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ from api.comfy.errors import OutOfMemory, failure_error
 from api.comfy.history import Outcome, OutcomeStatus, Output
 from api.comfy.server import ComfyServer
 from api.domain.engine import InstalledBase
+from api.domain.graph import Graph
 from api.domain.lighter import DECODERS, lighter
-from api.domain.workflow import Graph
 from api.errors import EngineError, RetryableError
 from api.see_through import see_through
 from api.tasks.attempt import Attempt

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 WAITING_FOR_DISK = "waiting_for_disk"
 LOOK_SECONDS = 2.0
+DEFAULT_SIDE = 1024
+"""Pixels, of a picture whose workflow does not say."""
 
 
 async def make_room(attempt: Attempt, need: Need) -> None:
@@ -60,7 +62,9 @@ async def training_need(
 
 def picture_need(asset: GeneratedAsset) -> Need:
     config = asset.generation_config
-    return Need(picture_bytes(config["width"], config["height"]))
+    factor = float(config.get("parameters", {}).get("upscale_by", 1))
+    width, height = (int(config.get(side, DEFAULT_SIDE) * factor) for side in ("width", "height"))
+    return Need(picture_bytes(width, height))
 
 
 def _require_size(disk: DiskSpace, need: Need, total: int) -> None:

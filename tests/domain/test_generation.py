@@ -30,6 +30,7 @@ def test_the_defaults_are_the_contracts() -> None:
         "num_images": 1,
         "base_model": None,
         "loras": [],
+        "add_trigger_words": True,
         "workflow": None,
     }
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from api.domain.workflow import Graph, LoraUse, Slot, WorkflowTemplate, bind, parse_template
+from api.domain.graph import Graph
+from api.domain.markers import Slot
+from api.domain.workflow import LoraUse, WorkflowTemplate, bind, parse_template
 from api.errors import InputError
 from api.settings import PROJECT_ROOT
 

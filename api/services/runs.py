@@ -1,0 +1,175 @@
+"""Pictures by workflow: what is asked for is judged as a whole, and only then become rows."""
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.domain.generation import MAX_IMAGES, MAX_SEED, LoraChoice, affinity, require_stack, seeds_from
+from api.domain.job import Kind
+from api.domain.nodes import ModelFiles
+from api.domain.parameters import KNOWN, ParameterKind, ParameterSpec, resolve, specs_of
+from api.domain.trigger_words import with_trigger_words
+from api.domain.workflow import WorkflowInvalidError
+from api.domain.workflow_check import check_template, fixed_files
+from api.errors import Fault, FaultsError
+from api.models import GeneratedAsset, Job, Model
+from api.models.base import utcnow
+from api.services import bases, inputs, loras, node_catalogue, workflows
+from api.services.workflows import KnownWorkflow
+from api.settings import Settings
+from api.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client asks for, by whichever route."""
+
+    workflow: str
+    parameters: Mapping[str, Any]
+    base_model: str | None = None
+    loras: Sequence[LoraChoice] = ()
+    add_trigger_words: bool = True
+    at: tuple[str, ...] = ("parameters",)
+    """Where in the body the parameters stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A wish with every choice made; whoever makes many pictures of it changes `seed` alone."""
+
+    model_id: UUID | None
+    prompt: str
+    """As it was given."""
+    negative_prompt: str
+    base_model: str
+    config: Mapping[str, Any]
+    """`generation_config` but for the seed."""
+    seed: int | None
+    """None: a random one."""
+
+
+async def plan(
+    session: AsyncSession,
+    storage: Storage,
+    settings: Settings,
+    installed: Collection[str],
+    wish: Wish,
+    files: Mapping[str, ModelFiles] = MappingProxyType({}),
+) -> Plan:
+    """Judge a wish before anything is queued.
+
+    Raises FaultsError `validation_failed` with every wrong parameter, WorkflowInvalidError when ComfyUI could not run
+    the graph, other InputErrors for LoRAs, and UnavailableError when the base model is not installed.
+    """
+    choices = require_stack(list(wish.loras))
+    known = await workflows.find(session, wish.workflow)
+    models = await loras.usable(session, storage, [choice.model_id for choice in choices])
+    if models:
+        known.template.require_loras()
+    catalogue = await node_catalogue.current(session, settings)
+    named = fixed_files(known.template, catalogue, "loras")
+    fixed = await workflows.named_loras(session, named)
+    base_model = bases.choose(settings, installed, named=wish.base_model, loras=[*models, *fixed.values()])
+    there = await workflows.with_loras(session, files.get(base_model, {}), named)
+    specs, faults = specs_of(known.template, catalogue, there, settings.masuka_max_side)
+    faults = [*check_template(known.template, catalogue, there), *faults]
+    if faults:
+        raise WorkflowInvalidError(faults)
+    values, faults = resolve(specs, wish.parameters)
+    pictures = {name: values[name] for name, spec in specs.items() if _is_picture(spec) and name in values}
+    found, missing = await inputs.find_all(session, storage, pictures if not faults else {})
+    _refuse([*faults, *missing, *_upscaled_faults(values, settings.masuka_max_side)], wish.at)
+    stack = [_lora(model, choice.scale) for choice, model in zip(choices, models, strict=True)]
+    words = [model.trigger_word for model in models] if wish.add_trigger_words else []
+    prompt, negative_prompt = str(values.pop("prompt", "")), str(values.pop("negative_prompt", ""))
+    seed = values.pop("seed", None)
+    config = {
+        **{name: values.pop(name) for name in KNOWN if name in values},
+        "base_model": base_model,
+        **_workflow(known),
+        "loras": stack,
+        "prompt_sent": with_trigger_words(prompt, words),
+        "parameters": values,
+        **({"inputs": found} if found else {}),
+        **({"fixed_loras": [_lora(model, None) for model in fixed.values()]} if fixed else {}),
+    }
+    first = models[0].id if models else None
+    return Plan(first, prompt, negative_prompt, base_model, config, None if seed is None else int(seed))
+
+
+async def add(
+    session: AsyncSession, plan: Plan, seeds: Sequence[int], *, created_at: datetime | None = None
+) -> list[GeneratedAsset]:
+    """One asset and one job per seed, in their order, also in the queue and in lists."""
+    start = created_at or utcnow()
+    assets = []
+    for index, seed in enumerate(seeds):
+        created = start + timedelta(microseconds=index)
+        job = Job.new(Kind.IMAGE, affinity=affinity(plan.base_model, plan.config["loras"]))
+        job.created_at = created
+        asset = GeneratedAsset(
+            model_id=plan.model_id,
+            prompt=plan.prompt,
+            negative_prompt=plan.negative_prompt,
+            generation_config={**plan.config, "seed": seed},
+            task_id=job.id,
+            created_at=created,
+        )
+        session.add_all((job, asset))
+        assets.append(asset)
+    await session.flush()
+    return assets
+
+
+def seeds(plan: Plan, count: int) -> list[int]:
+    """One seed per picture, from the plan's own on. Raises InputError `seed_out_of_range`."""
+    return seeds_from(random_seed() if plan.seed is None else plan.seed, count)
+
+
+def random_seed() -> int:
+    """Small enough for any number of pictures."""
+    return secrets.randbelow(MAX_SEED - MAX_IMAGES)
+
+
+def _workflow(known: KnownWorkflow) -> dict[str, Any]:
+    own = {} if known.id is None else {"workflow_id": str(known.id)}
+    return {"workflow": known.name, **own}
+
+
+def _lora(model: Model, scale: float | None) -> dict[str, Any]:
+    return {
+        "model_id": str(model.id),
+        "scale": scale,
+        "file": model.file_name,
+        "storage_path": model.storage_path,
+        "sha256": model.model_metadata["sha256"],
+    }
+
+
+def _is_picture(spec: ParameterSpec) -> bool:
+    return spec.kind is ParameterKind.IMAGE
+
+
+def _upscaled_faults(values: Mapping[str, Any], max_side: int) -> list[Fault]:
+    """An upscaled picture must not be larger than one that is asked for at once may be."""
+    factor, sides = values.get("upscale_by"), [values.get(name) for name in ("width", "height")]
+    if not isinstance(factor, int | float):
+        return []
+    largest = max((side for side in sides if isinstance(side, int)), default=0) * factor
+    if largest <= max_side:
+        return []
+    text = f"upscale_by makes a side of {largest:.0f} pixels; at most {max_side} are allowed by MASUKA_MAX_SIDE."
+    return [Fault(("parameters", "upscale_by"), text, "size_too_large", factor)]
+
+
+def _refuse(faults: Sequence[Fault], at: tuple[str, ...]) -> None:
+    """Raises FaultsError if there are any, each at its place in this client's body."""
+    if faults:
+        placed = [Fault((*at, *fault.loc[1:]), fault.message, fault.code, fault.value) for fault in faults]
+        raise FaultsError(placed, code="validation_failed")
