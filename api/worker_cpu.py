@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from api.domain.job import Queue
 from api.resources import Resources
 from api.tasks.reconcile import reconcile_forever
+from api.tasks.sweep_inputs import sweep_inputs_forever
 from api.worker import Equipment, run
 
 
 @asynccontextmanager
 async def equip(resources: Resources) -> AsyncIterator[Equipment]:
-    yield Equipment(duties=(reconcile_forever(resources),))
+    yield Equipment(duties=(reconcile_forever(resources), sweep_inputs_forever(resources)))
 
 
 if __name__ == "__main__":

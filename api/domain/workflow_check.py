@@ -1,7 +1,7 @@
 """Whether ComfyUI can run a graph: every class, link and value against what ComfyUI says of its nodes. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from api.domain.graph import Link, Node, Value, as_link, read_nodes, upstream
@@ -11,6 +11,8 @@ from api.domain.parameters import OURS, shown, spec_of
 from api.domain.workflow import OUTPUT_CLASS, WorkflowTemplate
 from api.errors import Fault
 
+BATCH = "batch_size"
+"""An input that makes a node give several pictures at once."""
 _ANY = "*"
 
 
@@ -27,10 +29,10 @@ def check_template(template: WorkflowTemplate, catalogue: NodeCatalogue, files: 
     faults += _output_faults(nodes, ends)
     faults += _lora_faults(template, classes, nodes)
     needed = upstream(nodes, ends) if ends else nodes.keys()
-    filled = _filled(template)
+    graph = _Graph(nodes, classes, files, _slots(template), _filled(template))
     for node in nodes.values():
         if node.id in needed and node.id in classes:
-            faults += _node_faults(node, classes, nodes, files, filled)
+            faults += _node_faults(node, graph)
     return faults
 
 
@@ -45,6 +47,22 @@ def fixed_files(template: WorkflowTemplate, catalogue: NodeCatalogue, folder: st
         for about in found.inputs.values()
         if about.folder == folder and about.name in node.inputs and (node.id, about.name) not in filled
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """What one node is judged by."""
+
+    nodes: Mapping[str, Node]
+    classes: Mapping[str, NodeClass]
+    files: ModelFiles
+    marked: set[tuple[str, str]]
+    """Inputs that are parameters."""
+    filled: set[tuple[str, str]]
+
+
+def _slots(template: WorkflowTemplate) -> set[tuple[str, str]]:
+    return {(slot.node, slot.input) for parameter in template.parameters.values() for slot in parameter.slots}
 
 
 def _filled(template: WorkflowTemplate) -> set[tuple[str, str]]:
@@ -87,48 +105,42 @@ def _lora_faults(
     return [nodes[node_id].fault(problem, "workflow_marker_invalid")]
 
 
-def _node_faults(
-    node: Node,
-    classes: Mapping[str, NodeClass],
-    nodes: Mapping[str, Node],
-    files: ModelFiles,
-    filled: set[tuple[str, str]],
-) -> Iterator[Fault]:
-    for about in classes[node.id].inputs.values():
+def _node_faults(node: Node, graph: _Graph) -> Iterator[Fault]:
+    for about in graph.classes[node.id].inputs.values():
         value = node.inputs.get(about.name)
         link = as_link(value)
         if about.name not in node.inputs:
             if about.required:
                 yield node.fault(f"its input {about.name} is missing.", "workflow_input_missing", input=about.name)
         elif link is not None:
-            yield from _link_faults(node, about, link, classes, nodes)
+            yield from _link_faults(node, about, link, graph)
         elif about.folder is not None:
-            if (node.id, about.name) not in filled:
-                yield from _file_faults(node, about, value, files)
+            if (node.id, about.name) not in graph.filled:
+                yield from _file_faults(node, about, value, graph.files)
         elif (problem := _value_problem(about, value)) is not None:
             yield node.fault(f"{about.name} {problem}.", "workflow_value_invalid", input=about.name, value=value)
+        elif about.name == BATCH and (value != 1 or (node.id, about.name) in graph.marked):
+            problem = f"{BATCH} must be 1, and no parameter: ask for more pictures with num_images."
+            yield node.fault(problem, "workflow_value_invalid", input=about.name, value=value)
         elif node.class_type == OUTPUT_CLASS and isinstance(value, str) and _is_path(value):
             yield _path_fault(node, about, value)
 
 
-def _link_faults(
-    node: Node, about: NodeInput, link: Link, classes: Mapping[str, NodeClass], nodes: Mapping[str, Node]
-) -> Iterator[Fault]:
+def _link_faults(node: Node, about: NodeInput, link: Link, graph: _Graph) -> Iterator[Fault]:
     if about.folder is not None:
         problem = f"{about.name} names a file, which must stand there and cannot come from another node."
         yield node.fault(problem, "workflow_link_invalid", input=about.name)
         return
-    source = classes.get(link.node)
+    source = graph.classes.get(link.node)
     if source is None:
         return  # told of already
-    if not 0 <= link.slot < len(source.outputs):
-        problem = f"{about.name} comes from output {link.slot} of {nodes[link.node]}, which has {len(source.outputs)}."
+    origin, outputs = graph.nodes[link.node], source.outputs
+    if not 0 <= link.slot < len(outputs):
+        problem = f"{about.name} comes from output {link.slot} of {origin}, which has {len(outputs)}."
         yield node.fault(problem, "workflow_link_invalid", input=about.name, value=link.slot)
-    elif not _fits(source.outputs[link.slot], about.type):
-        problem = (
-            f"{about.name} must be {about.type}, and comes from {nodes[link.node]} as {source.outputs[link.slot]}."
-        )
-        yield node.fault(problem, "workflow_link_invalid", input=about.name, value=source.outputs[link.slot])
+    elif not _fits(outputs[link.slot], about.type):
+        problem = f"{about.name} must be {about.type}, and comes from {origin} as {outputs[link.slot]}."
+        yield node.fault(problem, "workflow_link_invalid", input=about.name, value=outputs[link.slot])
 
 
 def _fits(given: str, wanted: str) -> bool:

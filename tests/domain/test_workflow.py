@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from api.domain.graph import Graph
+from api.domain.graph import MAX_NODES, Graph
 from api.domain.markers import Slot
-from api.domain.workflow import LoraUse, WorkflowTemplate, bind, parse_template
-from api.errors import InputError
+from api.domain.workflow import LoraUse, WorkflowTemplate, bind, parse_template, with_output_prefix
+from api.errors import Fault, FaultsError, InputError
 from api.settings import PROJECT_ROOT
 
 FLUX = (PROJECT_ROOT / "comfy_workflows" / "flux_text_to_image.json").read_text()
@@ -27,11 +27,19 @@ def refusal(text: str) -> InputError:
     return caught.value
 
 
-def marker_refusal(title: str, **inputs: Any) -> InputError:
-    error = refusal(json.dumps({"7": node(title, **inputs)}))
-    assert error.code == "workflow_marker_invalid"
-    assert "node 7" in error.detail
-    return error
+def faults_of(text: str) -> list[Fault]:
+    error = refusal(text)
+    assert isinstance(error, FaultsError)
+    assert error.code == "workflow_invalid"
+    assert error.hint is not None
+    return list(error.faults)
+
+
+def marker_fault(title: str, **inputs: Any) -> str:
+    (fault,) = faults_of(json.dumps({"7": node(title, **inputs)}))
+    assert (fault.code, fault.loc) == ("workflow_marker_invalid", ("graph", "7"))
+    assert "Node 7" in fault.message
+    return fault.message
 
 
 # ---- the shipped template ----------------------------------------------------------------------------------------
@@ -90,26 +98,34 @@ def test_the_first_of_two_defaults_counts():
     "title", ["[[]]", "[[seed=]]", "[[seed=Seed]]", "[[=x]]", "[[seed steps]]", "[[@models]]", "[[a,,b]]"]
 )
 def test_a_marker_that_cannot_be_read_is_refused(title):
-    assert "want input, input=parameter or @loras" in marker_refusal(title, seed=1, a=1, b=2).detail
+    assert "want input, input=parameter or @loras" in marker_fault(title, seed=1, a=1, b=2)
 
 
 @pytest.mark.parametrize("title", ["[[seed]] and [[steps]]", "[[seed"])
 def test_a_title_holds_one_whole_marker(title):
-    assert "a title holds one" in marker_refusal(title, seed=1, steps=2).detail
+    assert "a title holds one" in marker_fault(title, seed=1, steps=2)
 
 
 def test_an_input_that_is_not_there_is_refused_and_the_others_are_named():
-    error = marker_refusal("[[sede]]", seed=1, model=["7", 0])
-    assert "'sede' is not an input with a value; those are: seed" in error.detail
+    said = marker_fault("[[sede]]", seed=1, other={})
+    assert "'sede' is not an input with a value; those are: seed" in said
 
 
 def test_an_input_that_comes_from_another_node_cannot_be_a_parameter():
-    assert "those are: none" in marker_refusal("[[model]]", model=["7", 0]).detail
+    graph = {"1": node(), "7": node("[[model]]", model=["1", 0])}
+    (fault,) = faults_of(json.dumps(graph))
+    assert "those are: none" in fault.message
+
+
+@pytest.mark.parametrize("title", ["[[seed, seed]]", "[[seed, seed=other]]", "[[@loras, @loras]]"])
+def test_an_input_is_named_once_in_a_marker(title):
+    assert "twice" in marker_fault(title, seed=1)
 
 
 def test_loras_go_to_one_place():
-    error = refusal(json.dumps({"1": node("[[@loras]]"), "2": node("[[@loras]]")}))
-    assert (error.code, error.value) == ("workflow_marker_invalid", "2")
+    (fault,) = faults_of(json.dumps({"1": node("[[@loras]]"), "2": node("[[@loras]]")}))
+    assert (fault.code, fault.loc) == ("workflow_marker_invalid", ("graph", "2"))
+    assert "node 1 already" in fault.message
 
 
 # ---- what is no template -----------------------------------------------------------------------------------------
@@ -124,10 +140,6 @@ def test_loras_go_to_one_place():
         ("[]", "workflow_malformed"),
         ("{}", "workflow_malformed"),
         ('{"nodes": [], "links": [], "version": 0.4}', "workflow_ui_format"),
-        ('{"1": 5}', "workflow_malformed"),
-        ('{"1": {"inputs": {}}}', "workflow_malformed"),
-        ('{"1": {"class_type": "KSampler"}}', "workflow_malformed"),
-        ('{"1": {"class_type": "KSampler", "inputs": {"model": ["2", 0]}}}', "workflow_malformed"),
     ],
 )
 def test_what_is_no_graph_in_api_format_is_refused(text, code):
@@ -137,9 +149,54 @@ def test_what_is_no_graph_in_api_format_is_refused(text, code):
     assert "Export (API)" in error.hint
 
 
+def test_a_graph_has_no_more_nodes_than_anybody_draws():
+    at_most = {str(number): node() for number in range(MAX_NODES)}
+    assert len(parse_template("mine", json.dumps(at_most)).graph) == MAX_NODES
+    error = refusal(json.dumps({**at_most, "more": node()}))
+    assert (error.code, error.value) == ("workflow_too_many_nodes", MAX_NODES + 1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (5, "has no class_type"),
+        ({"inputs": {}}, "has no class_type"),
+        ({"class_type": 5, "inputs": {}}, "has no class_type"),
+        ({"class_type": "KSampler"}, "has no inputs"),
+    ],
+)
+def test_a_broken_node_is_named(raw, said):
+    (fault,) = faults_of(json.dumps({"1": raw}))
+    assert (fault.code, fault.loc) == ("workflow_malformed", ("graph", "1"))
+    assert fault.message == f"Node 1 {said}."
+
+
+@pytest.mark.parametrize("node_id", ["", "x" * 65, "9" * 5000])
+def test_a_node_has_an_id_of_bearable_length(node_id):
+    (fault,) = faults_of(json.dumps({node_id: node()}))
+    assert "must have an id of 1 to 64 characters" in fault.message
+    assert len(fault.message) < 200
+
+
 def test_a_link_to_nowhere_is_named():
-    error = refusal('{"1": {"class_type": "KSampler", "inputs": {"model": ["2", 0]}}}')
-    assert error.detail == "Node 1 takes its input model from node 2, which does not exist."
+    (fault,) = faults_of(json.dumps({"1": node("Steps [[seed]]", seed=1, model=["2", 0])}))
+    assert fault.message == 'Node 1 "Steps" (KSampler): model comes from node 2, which does not exist.'
+    assert (fault.code, fault.loc) == ("workflow_link_broken", ("graph", "1", "inputs", "model"))
+
+
+def test_nodes_that_need_each_other_are_named_and_those_behind_them_are_not():
+    ring = {"1": node(a=["2", 0]), "2": node(a=["3", 0]), "3": node(a=["1", 0])}
+    faults = faults_of(json.dumps({**ring, "4": node(a=["1", 0]), "5": node(a=["5", 0]), "6": node()}))
+    assert {fault.loc[1] for fault in faults} == {"1", "2", "3", "5"}
+    assert {fault.code for fault in faults} == {"workflow_cycle"}
+
+
+def test_every_fault_is_told_at_once():
+    graph = {"1": node("[[seed", seed=1), "2": node(model=["9", 0]), "3": {}}
+    error = refusal(json.dumps(graph))
+    assert isinstance(error, FaultsError)
+    assert {fault.loc[1] for fault in error.faults} == {"1", "2", "3"}
+    assert error.detail.endswith("There is more: 3 things are wrong.")
 
 
 # ---- binding -----------------------------------------------------------------------------------------------------
@@ -197,6 +254,13 @@ def test_a_value_of_another_type_is_refused(change, said):
 
 def test_the_canvas_writes_whole_floats_without_a_point_and_they_still_take_any_number():
     assert bind(template(n1=node("[[cfg]]", cfg=1)), {"cfg": 3.5})["1"]["inputs"]["cfg"] == 3.5
+
+
+def test_the_picture_is_saved_where_it_is_wanted_marked_or_not():
+    save = template(n1=node("", "SaveImage", filename_prefix="ComfyUI"), n2=node("", seed=1))
+    graph = with_output_prefix(bind(save, {}), "masuka/1")
+    assert [node["inputs"] for node in graph.values()] == [{"filename_prefix": "masuka/1"}, {"seed": 1}]
+    assert save.graph["1"]["inputs"]["filename_prefix"] == "ComfyUI"
 
 
 def test_without_loras_there_is_no_lora_node():

@@ -50,6 +50,8 @@ async def test_a_picture_is_one_job_with_every_choice_written_down(any_service: 
         "guidance_scale": 3.5,
         "true_cfg_scale": 2.0,
         "loras": [],
+        "prompt_sent": "a  photo\nof é 👍",
+        "parameters": {"sampler": "euler", "scheduler": "simple"},
     }
 
 
