@@ -18,6 +18,8 @@ from api.errors import Fault
 OURS = frozenset({"unet_name", "weight_dtype", "clip_l_name", "t5xxl_name", "vae_name", "filename_prefix"})
 """Parameters that MASUKA fills in itself: the files of the base model, and where the picture goes."""
 _SHOWN_CHOICES = 8
+_HUGE = 2**64
+"""Where ComfyUI names no limit; an integer of JSON may have any number of digits."""
 
 
 class ParameterKind(StrEnum):
@@ -103,7 +105,7 @@ class ParameterSpec:
         whole = self.kind is ParameterKind.INTEGER
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             return "must be a whole number" if whole else "must be a number"
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return "must be a finite number"
         if self.minimum is not None and value < self.minimum:
             return f"must be at least {self.minimum}"
@@ -126,7 +128,7 @@ def spec_of(about: NodeInput, name: str, default: Value | None, files: ModelFile
         return ParameterSpec(name, kind, default, choices=choices)
     if kind not in (ParameterKind.INTEGER, ParameterKind.NUMBER):
         return ParameterSpec(name, kind, default)
-    low, high = about.options.get("min"), about.options.get("max")
+    low, high = about.options.get("min", -_HUGE), about.options.get("max", _HUGE)
     return ParameterSpec(name, kind, default, low, high, _whole_step(kind, low, about.options.get("step")))
 
 

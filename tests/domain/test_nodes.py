@@ -1,8 +1,10 @@
 """`/object_info` read: both generations of nodes, without what belongs to one machine."""
 
+from typing import Any
+
 from api.domain.nodes import InputKind, NodeCatalogue, slim
 
-INFO = {
+INFO: dict[str, dict[str, Any]] = {
     "Old": {
         "input": {
             "required": {

@@ -119,6 +119,7 @@ def test_values_are_the_defaults_and_what_was_given() -> None:
         ("steps", 1.0, "steps must be a whole number."),
         ("width", 500, "width must be a multiple of 8."),
         ("width", 4096, "width must be at most 2048."),
+        ("steps", 10**400, "steps must be at most 10000."),
         ("seed", 2**53, f"seed must be at most {MAX_SEED}."),
         ("prompt", 5, "prompt must be text."),
         ("prompt", "x" * 5001, "prompt must have at most 5000 characters."),

@@ -1,7 +1,9 @@
 """Every shipped workflow, and a person's own, drawn by the real ComfyUI through the real service."""
 
 import json
+import re
 import sqlite3
+import subprocess
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from api.client import ApiProblem
+from api.settings import PROJECT_ROOT
 from tests.end_to_end.service import SIZE, Service, files_below
 from tests.service import tiny_lora
 
@@ -182,6 +185,24 @@ def test_a_deleted_workflow_still_draws_what_was_asked_with_it(service: Service,
     with pytest.raises(ApiProblem) as caught:
         service.api.post("/api/workflows/short_lived/run", body)
     assert caught.value.code == "workflow_not_found"
+
+
+def test_the_worked_example_of_the_documentation_works(service: Service, tmp_path: Path) -> None:
+    graph = service.api.get("/api/workflows/flux_text_to_image")["graph"]
+    title = "Sharpen [[sharpen_radius, alpha=sharpness]]"
+    sharpen = {"sharpen_radius": 1, "sigma": 1.0, "alpha": 1.0, "image": ["10", 0]}
+    graph["12"] = {"inputs": sharpen, "class_type": "ImageSharpen", "_meta": {"title": title}}
+    graph["11"]["inputs"]["images"] = ["12", 0]
+    (tmp_path / "sharp.json").write_text(json.dumps(graph))
+    page = (PROJECT_ROOT / "docs" / "workflows.md").read_text()
+    assert title in page
+    (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    script = script.replace("http://127.0.0.1:8000", service.api.url)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, check=True)
+    kept, started = [json.loads(line) for line in done.stdout.decode().replace("}{", "}\n{").splitlines()]
+    assert kept["parameters"]["properties"]["sharpness"]["default"] == 1.0
+    assert service.follow(started["asset_id"])[-1]["status"] == "completed"
+    assert service.api.get(f"/api/assets/{started['asset_id']}")["generation_config"]["parameters"]["sharpness"] == 0.5
 
 
 def test_control_characters_of_a_prompt_arrive_and_harm_nothing(service: Service, tmp_path: Path) -> None:
