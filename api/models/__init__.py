@@ -1,4 +1,4 @@
-"""The tables: the user's four, what belongs to them, jobs, training checkpoints, replayed answers, files on their way."""
+"""The tables: the user's four and what belongs to them, jobs, checkpoints, replayed answers, files on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.checkpoint import TrainingCheckpoint

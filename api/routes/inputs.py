@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.upload import UploadLimits
 from api.errors import InputError
-from api.routes.deps import ResourcesDep, SessionDep, SettingsDep
+from api.routes.deps import ResourcesDep, SettingsDep
 from api.routes.multipart import receive_multipart
 from api.routes.once import OnceDep
 from api.routes.problems import responses
@@ -55,9 +55,7 @@ class InputOut(BaseModel):
     responses=responses(400, 409, 413, 422, 503),
     openapi_extra=INPUT_BODY,
 )
-async def create_input(
-    request: Request, resources: ResourcesDep, settings: SettingsDep, session: SessionDep, once: OnceDep
-) -> Any:
+async def create_input(request: Request, resources: ResourcesDep, settings: SettingsDep, once: OnceDep) -> Any:
     """Upload a picture or a mask; it is kept as long as it is used, and MASUKA_INPUT_DAYS longer."""
     limits = UploadLimits.of(settings)
     with scratch(settings) as workdir:
@@ -69,7 +67,7 @@ async def create_input(
         file = received.files[0]
 
         async def work() -> InputOut:
-            row = await inputs.keep(session, resources.storage, limits, file.path, workdir)
+            row = await inputs.keep(resources.sessions, resources.storage, limits, file.path, workdir)
             return InputOut(input_id=row.id, width=row.width, height=row.height)
 
         return await once({"file": await once.hashes([file.path])}, 201, work)

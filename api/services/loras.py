@@ -1,6 +1,7 @@
 """LoRAs: find them, prove that their files are there, delete them."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -61,4 +62,9 @@ async def _waiting_pictures(session: AsyncSession, model_id: UUID) -> int:
     """How many pictures that use this LoRA, first in their stack or not, are pending or being made."""
     waiting = (Status.PENDING.value, Kind.IMAGE.running_word)
     assets = await session.scalars(sa.select(GeneratedAsset).where(col(GeneratedAsset.status).in_(waiting)))
-    return sum(any(lora["model_id"] == str(model_id) for lora in asset.generation_config["loras"]) for asset in assets)
+    return sum(str(model_id) in _models_of(asset.generation_config) for asset in assets)
+
+
+def _models_of(config: dict[str, Any]) -> list[str]:
+    """Those that were asked for, and those that the workflow itself names."""
+    return [lora["model_id"] for lora in (*config["loras"], *config.get("fixed_loras", ()))]

@@ -137,10 +137,11 @@ async def with_loras(session: AsyncSession, files: ModelFiles, names: set[str]) 
 
 
 async def named_loras(session: AsyncSession, names: set[str]) -> dict[str, Model]:
-    """Models by the name of their file."""
-    keys = [f"models/{name}" for name in names]
-    found = await session.scalars(sa.select(Model).where(col(Model.storage_path).in_(keys)))
-    return {model.file_name: model for model in found}
+    """Models by the name of their file; of several with one content any will do."""
+    if not names:
+        return {}
+    named = sa.or_(*(col(Model.storage_path).endswith(f"/{name}", autoescape=True) for name in names))
+    return {model.file_name: model for model in await session.scalars(sa.select(Model).where(named))}
 
 
 async def _alive(session: AsyncSession, name: str) -> Workflow:

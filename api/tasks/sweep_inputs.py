@@ -5,7 +5,6 @@ import asyncio
 import structlog
 
 from api.db import DATABASE_ERRORS
-from api.errors import StorageError
 from api.resources import Resources
 from api.services import inputs
 
@@ -18,7 +17,7 @@ async def sweep_inputs_forever(resources: Resources) -> None:
     while True:
         try:
             async with resources.sessions.begin() as session:
-                await inputs.sweep(session, resources.storage, resources.settings.masuka_input_days)
-        except (StorageError, *DATABASE_ERRORS) as exc:
+                await inputs.sweep(session, resources.settings.masuka_input_days)
+        except DATABASE_ERRORS as exc:
             log.warning("inputs_not_swept", error=str(exc))
         await asyncio.sleep(INTERVAL_SECONDS)

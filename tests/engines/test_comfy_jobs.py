@@ -1,5 +1,6 @@
 """A picture's job ends well, or honestly, whatever its ComfyUI meets meanwhile."""
 
+import copy
 import json
 import time
 import uuid
@@ -13,14 +14,13 @@ import pytest_asyncio
 
 from api.domain.generation import GenerateImageRequest
 from api.domain.job import Kind, Queue
-from api.domain.workflow import parse_template
-from api.models import GeneratedAsset, Job
+from api.models import GeneratedAsset, Job, Workflow
 from api.resources import Resources, open_resources
-from api.services import generation
+from api.services import generation, workflows
 from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
-from api.tasks.gpu import WORKFLOWS, GpuKit
+from api.tasks.gpu import GpuKit
 from api.tasks.render import LIGHTER_MESSAGE
 from tests.engines.comfy_lab import LATENT, SAMPLER, Lab
 from tests.job_rows import read, subject_of
@@ -33,8 +33,6 @@ pytestmark = [
     pytest.mark.timeout(300),  # ComfyUI takes 5 s to start, and most of a minute on a machine that is busy
 ]
 
-WORKFLOW = "flux_text_to_image"
-
 
 class Gallery:
     """A worker that makes pictures with the real ComfyUI."""
@@ -44,14 +42,15 @@ class Gallery:
         self.server = lab.server
         self.kit = GpuKit(resources)
         self.kit._comfy = lab.server
+        self._faulty: str | None = None
 
     def meet(self, fault: str, *, once: Path | None = None) -> None:
         """Every picture from now on meets this fault before its sampler begins."""
-        graph = json.loads((WORKFLOWS / f"{WORKFLOW}.json").read_text(encoding="utf-8"))
+        graph = copy.deepcopy(workflows.shipped()["flux_text_to_image"].template.graph)
         about = {"fault": fault, "seconds": 0.0, "nonce": uuid.uuid4().hex, "once": str(once or "")}
         graph["50"] = {"class_type": "TestFault", "inputs": {"latent": [LATENT, 0], **about}}
         graph[SAMPLER]["inputs"]["latent_image"] = ["50", 0]
-        self.kit.templates[WORKFLOW] = parse_template(WORKFLOW, json.dumps(graph))
+        self._faulty = json.dumps(graph)
 
     async def draw(self, side: int = 64) -> tuple[Job, GeneratedAsset]:
         """One picture to its end; the rows."""
@@ -62,6 +61,10 @@ class Gallery:
         async with resources.sessions.begin() as session:
             (asset,) = await generation.submit(session, resources.storage, resources.settings, {"flux-tiny"}, request)
             job_id = generation.task_of(asset)
+            if self._faulty is not None:
+                workflow = Workflow(name=uuid.uuid4().hex, graph=self._faulty)
+                session.add(workflow)
+                asset.generation_config = {**asset.generation_config, "workflow_id": str(workflow.id)}
 
         async def over() -> Any:
             return (await read(resources.sessions, job_id)).finished_at

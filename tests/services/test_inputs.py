@@ -1,5 +1,6 @@
 """Input pictures stay as long as somebody may want them."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +14,7 @@ from api.domain.upload import UploadLimits
 from api.models import GeneratedAsset, InputImage, Job
 from api.models.base import utcnow
 from api.services import inputs
+from api.services.unrecorded import discard_abandoned
 from api.settings import Settings
 from api.storage import Storage, open_storage
 from tests.job_rows import add
@@ -24,8 +26,7 @@ DAYS = 30
 async def keep(sessions: Sessions, storage: Storage, settings: Settings, folder: Path, seed: int) -> UUID:
     path = folder / f"{seed}.png"
     path.write_bytes(png(seed))
-    async with sessions.begin() as session:
-        return (await inputs.keep(session, storage, UploadLimits.of(settings), path, folder)).id
+    return (await inputs.keep(sessions, storage, UploadLimits.of(settings), path, folder)).id
 
 
 async def age(sessions: Sessions, input_id: UUID, days: int) -> None:
@@ -42,7 +43,9 @@ async def left(sessions: Sessions) -> set[UUID]:
 
 async def sweep(sessions: Sessions, storage: Storage) -> int:
     async with sessions.begin() as session:
-        return await inputs.sweep(session, storage, DAYS)
+        swept = await inputs.sweep(session, DAYS)
+    await discard_abandoned(sessions, storage)
+    return swept
 
 
 async def test_an_unused_picture_goes_with_its_file_and_the_others_stay(
@@ -58,7 +61,7 @@ async def test_an_unused_picture_goes_with_its_file_and_the_others_stay(
             found, faults = await inputs.find_all(session, storage, {"a": str(old), "b": str(new)})
         assert (set(found), [fault.code for fault in faults]) == ({"b"}, ["input_not_found"])
         files = settings.masuka_data_dir / "storage" / "inputs"
-        assert len(list(files.iterdir())) == 1
+        assert len([path for path in files.rglob("*") if path.is_file()]) == 1
 
 
 async def test_a_picture_that_is_asked_for_is_in_use_again(
@@ -102,7 +105,24 @@ async def test_a_row_whose_file_is_gone_is_made_whole_by_the_next_upload(
         assert row is not None
         await storage.delete(row.storage_path)
         assert await keep(sessions, storage, settings, tmp_path, 1) == input_id
-        assert await storage.size(row.storage_path) == row.size_bytes
+        async with sessions() as session:
+            whole = await session.get(InputImage, input_id)
+        assert whole is not None
+        assert await storage.size(whole.storage_path) == whole.size_bytes
+
+
+async def test_a_picture_that_comes_twice_at_once_is_one_row_with_its_file(
+    sessions: Sessions, settings: Settings, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in "abcd"]
+    for folder in folders:
+        folder.mkdir()
+    async with open_storage(settings) as storage:
+        ids = await asyncio.gather(*(keep(sessions, storage, settings, folder, 1) for folder in folders))
+        assert set(ids) == await left(sessions)
+        async with sessions() as session:
+            found, faults = await inputs.find_all(session, storage, {"image": str(ids[0])})
+    assert (set(found), faults) == ({"image"}, [])
 
 
 @pytest.mark.parametrize("status", ["pending", "failed"])
