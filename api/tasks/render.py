@@ -29,6 +29,9 @@ LIGHTER_SUFFIX = "-lighter"
 """ComfyUI needs an id that it has not had."""
 
 
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A finished picture on our own disk."""
@@ -76,7 +79,7 @@ async def _draw(
     finally:
         server.discard_outputs_of(attempt.prompt_id)  # the name that the graph gives them
         await see_through(_forget(client, prompt_id))
-    return await asyncio.to_thread(_look_at, destination)
+    return await asyncio.to_thread(look_at, destination)
 
 
 async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, graph: Graph, prompt_id: str) -> Outcome:
@@ -136,11 +139,13 @@ def _only_picture(outcome: Outcome) -> Output:
     return pictures[0]
 
 
-def _look_at(path: Path) -> Picture:
+def look_at(path: Path) -> Picture:
     """Prove that the file is a whole picture. Raises EngineError `output_damaged`."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            image.load()
+            image.load()  # whole in its pixels; a file cut off behind them is found by its end
+            if path.read_bytes()[-len(_PNG_END) :] != _PNG_END:
+                raise OSError("its end is missing")
             return Picture(path, image.width, image.height)
     except (UnidentifiedImageError, OSError, SyntaxError) as exc:
         raise EngineError(f"ComfyUI's file is no whole PNG: {exc}", code="output_damaged") from exc

@@ -1,4 +1,4 @@
-"""Pictures whose ComfyUI ends, between jobs or in the midst of one."""
+"""Pictures whose ComfyUI ends, between jobs or in the midst of one; files that are no whole pictures."""
 
 import sys
 from dataclasses import replace
@@ -11,6 +11,7 @@ from api.domain.generation import GenerateImageRequest
 from api.domain.job import Kind, Queue
 from api.engines import receipt
 from api.engines.receipt import Receipt
+from api.errors import EngineError
 from api.models import Job
 from api.resources import Resources
 from api.services import generation
@@ -18,10 +19,11 @@ from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
 from api.tasks.gpu import GpuKit
+from api.tasks.render import look_at
 from tests.comfy import small_comfyui
 from tests.comfy.small_comfyui import DEADLY, STARTED
 from tests.job_rows import read
-from tests.service import with_values
+from tests.service import png, with_values
 from tests.tasks.stage import on_duty
 from tests.waiting import until_async
 
@@ -72,3 +74,14 @@ async def test_a_comfyui_past_the_limit_is_replaced_between_jobs_and_none_is_los
     assert [(job.status, job.attempt) for job in jobs] == [("completed", 1)] * 4
     starts = (resources.settings.masuka_data_dir / "logs" / "comfyui.log").read_text().count(STARTED)
     assert 2 <= starts <= 4, "at most two at a time use the same one"
+
+
+@pytest.mark.parametrize("missing", [1, 12, 40, 1000], ids=["last byte", "end", "end of the pixels", "pixels"])
+def test_a_file_that_is_cut_off_anywhere_is_no_picture(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png())
+    assert look_at(path).width > 0
+    path.write_bytes(png()[:-missing])
+    with pytest.raises(EngineError) as error:
+        look_at(path)
+    assert error.value.code == "output_damaged"
