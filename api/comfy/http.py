@@ -102,9 +102,10 @@ class ComfyHttp:
                 # Seen when a workflow with nothing new in it is answered from ComfyUI's cache.
                 raise EngineError("ComfyUI no longer has the picture.", code="output_missing", value=output.filename)
             _require_ok(response)
-            with await asyncio.to_thread(destination.open, "wb") as file:
-                async for chunk in response.aiter_bytes(_CHUNK_BYTES):
-                    await asyncio.to_thread(file.write, chunk)
+            # Opened and closed within each step: a cancel in between would leave an open file to nobody.
+            await asyncio.to_thread(destination.write_bytes, b"")
+            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+                await asyncio.to_thread(_append, destination, chunk)
             return response.num_bytes_downloaded
 
     async def _post_prompt(
@@ -188,6 +189,11 @@ def _parse_memory(stats: Mapping[str, Any]) -> MemoryStats:
         device["vram_free"],
         device["torch_vram_total"],
     )
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
 
 
 def _require_ok(response: httpx.Response) -> None:
