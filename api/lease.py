@@ -17,6 +17,11 @@ def new_owner() -> str:
     return _SEPARATOR.join((socket.gethostname(), str(pid), str(process_start(pid)), secrets.token_hex(4)))
 
 
+def is_here(owner: str) -> bool:
+    """Whether the owner's process is, or was, where this one is."""
+    return owner.partition(_SEPARATOR)[0] == socket.gethostname()
+
+
 def owner_is_dead(owner: str) -> bool:
     """Whether the owner ran on this host and its process is gone; False when nobody here can tell."""
     if owner == NOBODY:

@@ -10,7 +10,7 @@ from api.resources import Resources
 from api.tasks.forget import forget_forever
 from api.tasks.generate import generate
 from api.tasks.gpu import open_gpu
-from api.tasks.reconcile import end_lost
+from api.tasks.reconcile import Lapsed, end_lost
 from api.tasks.strays import stop_strays, stop_strays_forever
 from api.tasks.train import train
 from api.worker import Equipment, run
@@ -20,7 +20,7 @@ from api.worker import Equipment, run
 async def equip(resources: Resources) -> AsyncIterator[Equipment]:
     async with open_gpu(resources) as kit:
         # First of all, what a worker that died has left: its training goes on before anything else takes the GPU.
-        await end_lost(resources)
+        await end_lost(resources, Lapsed())
         await stop_strays(resources)
         runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
         duties = (stop_strays_forever(resources), forget_forever(resources))

@@ -70,7 +70,7 @@ class S3Storage:
                 async for chunk in chunks:
                     yield chunk
         except (FileNotFoundError, StorageError) as exc:
-            if _may_be_missing(exc):
+            if await self._is_missing(exc):
                 raise FileNotFoundError(key) from exc
             raise
 
@@ -83,9 +83,19 @@ class S3Storage:
                 async with response["Body"]:
                     return int(response["ContentRange"].rpartition("/")[2])  # bytes 0-0/1234
         except (FileNotFoundError, StorageError) as exc:
-            if _may_be_missing(exc):
+            if await self._is_missing(exc):
                 return None
             raise
+
+    async def _is_missing(self, exc: FileNotFoundError | StorageError) -> bool:
+        """Whoever may not list a bucket is denied what is not there; when nothing else is denied, that was it.
+
+        Raises StorageError `storage_denied` when it is.
+        """
+        if isinstance(exc, StorageError) and exc.code == "storage_denied":
+            await self.check()
+            return True
+        return isinstance(exc, FileNotFoundError)
 
     async def delete(self, key: str) -> None:
         with translated(self._bucket, self._endpoint):
@@ -181,7 +191,3 @@ def client_options(settings: Settings) -> dict[str, Any]:
             max_pool_connections=2 * TRANSFERS,
         ),
     }
-
-
-def _may_be_missing(exc: FileNotFoundError | StorageError) -> bool:
-    return isinstance(exc, FileNotFoundError) or exc.code == "storage_denied"

@@ -24,6 +24,9 @@ from api.trainer.workdir import Workdir
 
 log = structlog.get_logger(__name__)
 
+END_SECONDS = 2.0
+"""How long the end of a training waits for an upload that was cut off."""
+
 
 # ---- to the storage ----------------------------------------------------------------------------------------------
 
@@ -119,8 +122,9 @@ async def keeping_checkpoints(attempt: Attempt, workdir: Workdir, session_id: UU
         yield keeper
     finally:
         task.cancel()
-        (ended,) = await asyncio.gather(task, return_exceptions=True)
-        if not isinstance(ended, asyncio.CancelledError | LeaseLostError):
+        # An upload that is cut off may take longer to clean up; what it leaves has no `stored_at`, and is discarded.
+        await asyncio.wait({task}, timeout=END_SECONDS)
+        if task.done() and not task.cancelled() and not isinstance(ended := task.exception(), LeaseLostError):
             log.error("training_checkpoints_not_stored", exc_info=ended)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import chain, repeat
 from typing import TypeVar
 
 import structlog
@@ -19,13 +20,13 @@ PASSING = frozenset({"storage_unreachable", "storage_verify_failed"})
 T = TypeVar("T")
 
 
-async def patiently(attempt: Attempt, work: Callable[[], Awaitable[T]]) -> T:
+async def patiently(attempt: Attempt, work: Callable[[], Awaitable[T]], *, for_ever: bool = False) -> T:
     """What `work` returns; done again, at growing intervals, as long as the storage is in passing trouble.
 
     A full disk is waited for until it has space. Raises RetryableError with the storage's own code when another
-    trouble lasts for two minutes, any other StorageError at once.
+    trouble lasts for two minutes, unless it is to be waited for `for_ever`; any other StorageError at once.
     """
-    pauses = iter(PAUSES_SECONDS)
+    pauses = chain(PAUSES_SECONDS, repeat(PAUSES_SECONDS[-1]) if for_ever else ())
     while True:
         try:
             return await work()

@@ -1,7 +1,11 @@
 """Makes true again what a crash left untrue; runs in the cpu worker at start and every few seconds."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from functools import partial
+from time import monotonic
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -19,12 +23,31 @@ from api.services import datasets, idempotency, jobs, unrecorded
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 3.0
+GRACE_SECONDS = 5.0
+"""For how long a lease must have been seen run out: after a time without a database, or a machine that slept, all have,
+and their owners need a moment to renew them."""
+
+
+class Lapsed:
+    """Leases that have run out, and since when that is known here."""
+
+    def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        self._grace = grace_seconds
+        self._since: dict[tuple[UUID, datetime], float] = {}
+
+    def seen(self, jobs: Iterable[Job]) -> set[UUID]:
+        """Of these running jobs, those whose lease is over for good; to be told all of them at every look."""
+        now, clock = utcnow(), monotonic()
+        lapsed = {(job.id, job.lease_until) for job in jobs if job.lease_until is not None and job.lease_until < now}
+        self._since = {lease: self._since.get(lease, clock) for lease in lapsed}
+        return {job_id for (job_id, _), since in self._since.items() if clock - since >= self._grace}
 
 
 async def reconcile_forever(resources: Resources) -> None:
     """Jobs and files by turns of their own: a storage that does not answer must not keep a lost job waiting."""
+    lapsed = Lapsed()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_again_and_again(reconcile, resources))
+        group.create_task(_again_and_again(partial(reconcile, lapsed=lapsed), resources))
         group.create_task(_again_and_again(remove_leftovers, resources))
 
 
@@ -37,9 +60,9 @@ async def _again_and_again(work: Callable[[Resources], Awaitable[None]], resourc
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
-async def reconcile(resources: Resources) -> None:
+async def reconcile(resources: Resources, *, lapsed: Lapsed) -> None:
     """End lost leases, and ring for every queue that has pending jobs."""
-    await end_lost(resources)
+    await end_lost(resources, lapsed)
     for queue in await _queues_with_work(resources):
         await resources.queue.ring(queue)
 
@@ -53,25 +76,20 @@ async def remove_leftovers(resources: Resources) -> None:
     await datasets.discard_abandoned(resources.sessions, resources.storage)
 
 
-async def end_lost(resources: Resources) -> None:
+async def end_lost(resources: Resources, lapsed: Lapsed) -> None:
     """End the leases of dead workers; their jobs wait for another attempt, or have failed."""
-    for job in await _expire_lost(resources):
+    for job in await _expire_lost(resources, lapsed):
         log.warning("worker_lost", job_id=str(job.id), status=job.status, attempt=job.attempt)
         await resources.progress.publish(job.id, jobs.snapshot_of(job))
 
 
-async def _expire_lost(resources: Resources) -> list[Job]:
+async def _expire_lost(resources: Resources, lapsed: Lapsed) -> list[Job]:
     async with resources.sessions.begin() as session:
         running = (await session.scalars(sa.select(Job).where(col(Job.status) == Status.RUNNING.value))).all()
-        lost = [job for job in running if _is_lost(job)]
+        over = lapsed.seen(running)
+        lost = [job for job in running if job.id in over or (job.lease_owner and owner_is_dead(job.lease_owner))]
         ended = [await jobs.expire(session, job) for job in lost]
     return [job for job in ended if job is not None]
-
-
-def _is_lost(job: Job) -> bool:
-    if job.lease_owner is None or job.lease_until is None:
-        return False
-    return job.lease_until < utcnow() or owner_is_dead(job.lease_owner)
 
 
 async def _queues_with_work(resources: Resources) -> list[Queue]:

@@ -7,9 +7,10 @@ import structlog
 from sqlmodel import col
 
 from api.db import DATABASE_ERRORS
-from api.domain.job import Kind, Status
+from api.domain.job import Status
 from api.errors import EngineError
-from api.models import TrainingSession
+from api.lease import is_here
+from api.models import Job, TrainingSession
 from api.resources import Resources
 from api.tasks.train import workdirs
 from api.trainer import process
@@ -17,7 +18,7 @@ from api.trainer import process
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 5.0
-GOES_ON = frozenset({Status.PENDING.value, Kind.TRAINING.running_word})
+GOES_ON = (Status.PENDING.value, Status.RUNNING.value)
 
 
 async def stop_strays_forever(resources: Resources) -> None:
@@ -40,8 +41,13 @@ async def stop_strays(resources: Resources) -> None:
     if not running:
         return
     async with resources.sessions() as session:
-        active = await session.scalars(sa.select(TrainingSession).where(col(TrainingSession.status).in_(GOES_ON)))
-        wanted = {str(row.id) for row in active}
+        active = await session.execute(
+            sa.select(col(TrainingSession.id), col(Job.status), col(Job.lease_owner))
+            .join(Job, col(Job.id) == col(TrainingSession.task_id))
+            .where(col(Job.status).in_(GOES_ON))
+        )
+        # One that runs on another host has a trainer there.
+        wanted = {str(row.id) for row in active if row.status == Status.PENDING.value or is_here(row.lease_owner)}
     for name in running.keys() - wanted:
         log.warning("stray_trainer_stopped", session_id=name, pid=running[name].trainer_pid)
         try:

@@ -158,12 +158,16 @@ def _precision(base: InstalledBase) -> str:
 async def _follow(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
     """Until the trainer has ended; its training checkpoints are stored as they appear."""
     async with keeping_checkpoints(attempt, workdir, row.id, row.config["checkpoints_kept"]) as keeper:
-        state, offset = await _catch_up(attempt, workdir, row)
-        keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
-        async for event in follow(workdir, offset):
-            state = fold(state, event.message, event.time)
-            keeper.saw(state.checkpoints)
-            await attempt.progress(**_shown(state))
+        try:
+            state, offset = await _catch_up(attempt, workdir, row)
+            keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
+            async for event in follow(workdir, offset):
+                state = fold(state, event.message, event.time)
+                keeper.saw(state.checkpoints)
+                await attempt.progress(**_shown(state))
+        except asyncio.CancelledError:
+            await _stop_if_asked(attempt, workdir)  # now: an upload takes a moment to end
+            raise
 
 
 async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> tuple[TrainingState, int]:
@@ -265,7 +269,9 @@ async def _keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: 
     checked, sha256 = await lora_intake.check(workdir.finished, base)
     key, storage = lora_intake.file_key(row.name, sha256, attempt.tag), attempt.resources.storage
     async with unrecorded(attempt.resources.sessions, storage, key, attempt.lease.owner):
-        kept = await patiently(attempt, partial(lora_intake.put, storage, key, workdir.finished, checked))
+        # It waits without the GPU, and what it has cost hours to make is stored whenever the storage is back.
+        put = partial(lora_intake.put, storage, key, workdir.finished, checked)
+        kept = await patiently(attempt, put, for_ever=True)
         await attempt.complete(lambda session: _record(session, row, base, kept))
     return kept
 

@@ -105,6 +105,18 @@ async def test_put_get_and_delete_are_permissions_enough(
     assert await storage.size(key) is None
 
 
+async def test_what_may_not_be_read_is_not_taken_for_gone(
+    proxied: tuple[S3Proxy, Storage], key: str, small: Path, tmp_path: Path
+) -> None:
+    proxy, storage = proxied
+    await storage.put_file(key, small)
+    proxy.answer = lambda request: access_denied() if request.method == "GET" else None
+    for reading in (storage.size(key), storage.get_file(key, tmp_path / "out")):
+        with pytest.raises(StorageError) as raised:
+            await reading
+        assert raised.value.code == "storage_denied"
+
+
 @pytest.mark.parametrize(
     ("method", "operation"), [("PUT", "PutObject"), ("GET", "GetObject"), ("DELETE", "DeleteObject")]
 )

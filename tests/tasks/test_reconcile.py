@@ -18,7 +18,7 @@ from api.resources import Resources
 from api.scratch import scratch_root
 from api.services import datasets, jobs, unrecorded
 from api.tasks import reconcile as reconciling
-from api.tasks.reconcile import reconcile, reconcile_forever, remove_leftovers
+from api.tasks.reconcile import Lapsed, reconcile, reconcile_forever, remove_leftovers
 from tests.job_rows import add, assert_sound, claim, let_lease_run_out, read
 from tests.owners import dead_owner, living_owner
 from tests.tasks.stage import published
@@ -35,7 +35,7 @@ async def owned_by(resources: Resources, owner: str) -> UUID:
 async def test_the_job_of_a_dead_process_on_this_host_is_pending_again_at_once(resources: Resources) -> None:
     job_id = await owned_by(resources, dead_owner())
 
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
 
     job = await read(resources.sessions, job_id)
     assert (job.status, job.attempt) == ("pending", 2)
@@ -47,7 +47,7 @@ async def test_the_job_of_a_dead_process_on_this_host_is_pending_again_at_once(r
 async def test_a_job_whose_worker_lives_or_may_live_is_left_alone(resources: Resources, owner: str) -> None:
     job_id = await owned_by(resources, owner)
 
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
 
     job = await read(resources.sessions, job_id)
     assert (job.status, job.lease_owner, job.attempt) == ("running", owner, 1)
@@ -58,19 +58,37 @@ async def test_the_job_of_a_worker_that_gives_no_sign_is_pending_again(resources
         job_id = await owned_by(resources, hanging)
         await let_lease_run_out(resources.sessions, job_id)
 
-        await reconcile(resources)
+        await reconcile(resources, lapsed=Lapsed(0))
 
     assert (await read(resources.sessions, job_id)).attempt == 2
+
+
+async def test_a_worker_that_could_not_renew_its_lease_for_a_while_has_time_to_do_so(resources: Resources) -> None:
+    lapsed, owner = Lapsed(grace_seconds=0.2), new_owner()
+    job_id = await owned_by(resources, owner)
+    await let_lease_run_out(resources.sessions, job_id)
+    await reconcile(resources, lapsed=lapsed)
+    async with resources.sessions.begin() as session:
+        assert owner in await jobs.renew(session, [owner])
+    await let_lease_run_out(resources.sessions, job_id)
+    await reconcile(resources, lapsed=lapsed)
+    assert (await read(resources.sessions, job_id)).attempt == 1
+
+    async def is_pending() -> bool:
+        await reconcile(resources, lapsed=lapsed)
+        return (await read(resources.sessions, job_id)).status == "pending"
+
+    await until_async(is_pending)
 
 
 async def test_a_job_that_kills_its_workers_ends_and_says_so(resources: Resources) -> None:
     dead = dead_owner()
     job_id = await owned_by(resources, dead)
     for _ in range(2):
-        await reconcile(resources)
+        await reconcile(resources, lapsed=Lapsed(0))
         assert await claim(resources.sessions, dead) == job_id
 
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
 
     last = (await published(resources, job_id))[-1]
     assert (last["status"], last["error_code"]) == ("failed", "worker_lost")
@@ -82,17 +100,17 @@ async def test_a_job_whose_cancel_its_dead_worker_did_not_hear_is_cancelled(reso
     async with resources.sessions.begin() as session:
         await jobs.request_cancel(session, job_id)
 
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
 
     assert (await published(resources, job_id))[-1]["status"] == "cancelled"
 
 
 async def test_a_bell_is_rung_for_each_queue_with_pending_jobs(resources: Resources) -> None:
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
     assert await resources.redis.zcard(queue_key(Queue.GPU)) == 0
 
     await add(resources.sessions)
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
 
     assert await resources.redis.zcard(queue_key(Queue.GPU)) == 1
     assert await resources.redis.zcard(queue_key(Queue.CPU)) == 0
@@ -179,11 +197,11 @@ async def test_the_next_start_discards_an_upload_whose_process_died(resources: R
 
 async def test_reconciling_twice_changes_nothing_more(resources: Resources) -> None:
     job_id = await owned_by(resources, dead_owner())
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
     async with resources.sessions() as session:
         before = (await session.scalars(sa.select(Job))).all()
 
-    await reconcile(resources)
+    await reconcile(resources, lapsed=Lapsed(0))
 
     async with resources.sessions() as session:
         assert (await session.scalars(sa.select(Job))).all() == before
