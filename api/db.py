@@ -123,9 +123,21 @@ def revisions() -> list[str]:
 
 
 def _upgrade(connection: Connection) -> None:
-    current, known = _revision(connection), revisions()
-    if current == known[-1]:
+    if not _lacks_migrations(connection):
         return
+    if connection.dialect.name == "sqlite":
+        # The driver begins a transaction only before rows are written: each CREATE would be committed by itself,
+        # and a schema that is interrupted in the middle could never be completed.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not _lacks_migrations(connection):  # one with another data folder, and thus another lock, was faster
+            return
+    # Alembic takes longer to load than everything else here, and is needed once in the life of a schema.
+    importlib.import_module("api.migrations.run").upgrade(connection)
+
+
+def _lacks_migrations(connection: Connection) -> bool:
+    """Raises ConfigError for a schema that this version does not know."""
+    current, known = _revision(connection), revisions()
     if current is not None and current not in known:
         raise ConfigError(
             f"The database has schema {current}, which is newer than this MASUKA (it knows {known[-1]}).",
@@ -133,8 +145,7 @@ def _upgrade(connection: Connection) -> None:
             value=current,
             hint="Update MASUKA, or use the database that belongs to this version.",
         )
-    # Alembic takes longer to load than everything else here, and is needed once in the life of a schema.
-    importlib.import_module("api.migrations.run").upgrade(connection)
+    return current != known[-1]
 
 
 def _revision(connection: Connection) -> str | None:

@@ -84,6 +84,26 @@ async def test_every_migration_can_be_undone(engine: AsyncEngine, settings: Sett
     assert await tables(engine) == {*SQLModel.metadata.tables, "alembic_version"}
 
 
+@pytest.mark.parametrize(
+    "killed_before", ["CREATE TABLE job ", "INSERT INTO alembic_version", "UPDATE alembic_version"]
+)
+async def test_a_migration_that_was_interrupted_is_made_up_for_at_the_next_start(
+    engine: AsyncEngine, settings: Settings, killed_before: str
+) -> None:
+    def interrupt(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if killed_before in statement:
+            raise ZeroDivisionError
+
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", interrupt)
+    with pytest.raises(ZeroDivisionError):
+        await migrate(engine, settings)
+    sa.event.remove(engine.sync_engine, "before_cursor_execute", interrupt)
+    assert await tables(engine) == set()
+
+    await migrate(engine, settings)
+    assert await tables(engine) == {*SQLModel.metadata.tables, "alembic_version"}
+
+
 async def test_processes_that_start_together_on_a_new_database_all_get_in(settings: Settings) -> None:
     env = {"MASUKA_DATA_DIR": str(settings.masuka_data_dir), "DATABASE_URL": settings.database_url}
     command = (sys.executable, "-c", OPEN)
