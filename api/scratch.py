@@ -1,12 +1,16 @@
 """Temporary folders on the data disk that no crash leaves behind for long: each is named for its owner."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from api.lease import new_owner, owner_is_dead
 from api.settings import Settings
+
+ABANDONED_SECONDS = 24 * 3600
+"""Nothing here takes so long. Whether an owner in a container that is gone has died, nobody can tell."""
 
 
 def scratch_root(settings: Settings) -> Path:
@@ -26,7 +30,14 @@ def scratch(settings: Settings) -> Iterator[Path]:
 
 def sweep(settings: Settings) -> int:
     """Remove the folders of dead processes; how many there were."""
-    dead = [path for path in scratch_root(settings).glob("*") if owner_is_dead(path.name)]
-    for path in dead:
+    abandoned = [path for path in scratch_root(settings).glob("*|*|*|*") if _is_abandoned(path)]
+    for path in abandoned:
         shutil.rmtree(path, ignore_errors=True)
-    return len(dead)
+    return len(abandoned)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        return owner_is_dead(path.name) or path.stat().st_mtime < time.time() - ABANDONED_SECONDS
+    except FileNotFoundError:  # its owner was faster
+        return False

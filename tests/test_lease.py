@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from api import lease
 from api.lease import new_owner, owner_is_dead
 from api.processes import process_start, stat_of
 from tests.owners import dead_owner, living_owner
@@ -61,3 +63,22 @@ def test_an_owner_of_another_host_is_not_dead_here() -> None:
     host, rest = dead_owner().split("|", 1)
 
     assert not owner_is_dead(f"not-{host}|{rest}")
+
+
+def test_an_owner_in_another_pid_namespace_of_this_host_is_not_dead_here() -> None:
+    where, rest = dead_owner().split("|", 1)
+    host, namespace = where.split("@")
+
+    assert Path("/proc/self/ns/pid").stat().st_ino == int(namespace)
+    assert not owner_is_dead(f"{host}@{int(namespace) + 1}|{rest}")
+
+
+def test_where_nothing_is_known_of_namespaces_the_host_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_PID_NAMESPACE", tmp_path / "missing")
+    where, rest = dead_owner().split("|", 1)
+
+    assert owner_is_dead(f"{where.split('@')[0]}@0|{rest}")
+
+
+def test_an_owner_can_name_a_file() -> None:
+    assert "/" not in new_owner()

@@ -1,5 +1,7 @@
 """Temporary folders go with their owner, however it ends."""
 
+import os
+
 import pytest
 
 from api.scratch import scratch, scratch_root, sweep
@@ -38,6 +40,19 @@ def test_only_what_the_dead_left_is_swept(settings: Settings) -> None:
         assert sweep(settings) == 1
 
         assert {path.name for path in root.iterdir()} == {living, mine.name, "not-ours"}
+
+
+def test_what_an_unknown_owner_left_is_swept_when_it_is_old(settings: Settings) -> None:
+    root = scratch_root(settings)
+    new, old, not_ours = (root / name for name in ("elsewhere|1|1|new", "elsewhere|1|1|old", "not-ours"))
+    for folder in (new, old, not_ours):
+        folder.mkdir(parents=True)
+    for folder in (old, not_ours):
+        os.utime(folder, (0, 0))
+
+    assert sweep(settings) == 1
+
+    assert set(root.iterdir()) == {new, not_ours}
 
 
 def test_sweeping_where_nothing_was_ever_written_is_no_error(settings: Settings) -> None:
