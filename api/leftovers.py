@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from api.errors import ConfigError
 from api.processes import boot_id, process_start
 
 PATIENCE_SECONDS = 10.0
 """They were asked by the kernel before: what they had to finish has had its time."""
+KILLED_SECONDS = 10.0
+"""Only one that waits inside the kernel, for a disk or a driver, outlives its kill for so long."""
 _POLL_SECONDS = 0.05
 
 
@@ -28,7 +31,10 @@ def write_down(record: Path, pid: int) -> None:
 
 
 def end_leftovers(folder: Path, tell: Callable[[str, str], None]) -> None:
-    """Return when none of the processes that are written down in `folder` lives; only who holds it may ask."""
+    """Return when none of the processes that are written down in `folder` lives; only who holds it may ask.
+
+    Raises ConfigError when one outlives even its kill: beside it, nothing could be started safely.
+    """
     records = list(folder.glob("*.json"))
     for record in records:
         pid = _living(record)
@@ -37,12 +43,24 @@ def end_leftovers(folder: Path, tell: Callable[[str, str], None]) -> None:
             _terminate(pid)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while left := [pid for record in records if (pid := _living(record)) is not None]:
-        if time.monotonic() > deadline:
+        late_seconds = time.monotonic() - deadline
+        if late_seconds > KILLED_SECONDS:
+            raise _stuck(left)
+        if late_seconds > 0:
             for pid in left:
                 _kill(pid)
         time.sleep(_POLL_SECONDS)
     for record in records:
         record.unlink(missing_ok=True)
+
+
+def _stuck(pids: list[int]) -> ConfigError:
+    return ConfigError(
+        "What a killed `masuka up` left behind does not end, not even when it is killed.",
+        code="leftover_stuck",
+        value=", ".join(f"process {pid}" for pid in pids),
+        hint="It waits inside the kernel: see to the disk or the GPU it uses, or restart the machine; then try again.",
+    )
 
 
 def _living(record: Path) -> int | None:

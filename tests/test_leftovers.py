@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from api import leftovers
+from api.errors import ConfigError
 from api.leftovers import end_leftovers, write_down
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
@@ -65,6 +66,23 @@ def test_one_that_does_not_listen_is_killed(tmp_path: Path, child: Child, monkey
     end_leftovers(tmp_path / "run", told)
 
     assert is_gone(child)
+
+
+@pytest.mark.parametrize("child", [DEAF], indirect=True)
+def test_one_that_even_a_kill_does_not_end_is_said(
+    tmp_path: Path, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(leftovers, "KILLED_SECONDS", 0.1)
+    monkeypatch.setattr(os, "killpg", lambda _pid, _signal: None)  # as if it waited inside the kernel
+    record = tmp_path / "run" / "worker.json"
+    write_down(record, child.pid)
+
+    with pytest.raises(ConfigError) as caught:
+        end_leftovers(tmp_path / "run", told)
+
+    assert (caught.value.code, caught.value.value) == ("leftover_stuck", f"process {child.pid}")
+    assert record.exists()
 
 
 @pytest.mark.parametrize("child", [OBEDIENT], indirect=True)
