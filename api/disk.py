@@ -51,12 +51,16 @@ class DiskSpace:
     async def ask(self, owner: str, need: Need) -> int:
         """Promise `owner` what it needs and answer 0; or promise nothing, and answer how many bytes are missing."""
         async with self._asking:
-            promised = [other for name, other in self._promises.items() if name != owner]
-            wanted = await asyncio.to_thread(lambda: sum(each.left() for each in (need, *promised)))
-            missing = max(0, wanted + self.floor - (await self.usage()).free)
+            missing = await self.missing(owner, need)
             if not missing:
                 self.promise(owner, need)
             return missing
+
+    async def missing(self, owner: str, need: Need) -> int:
+        """How many bytes are missing for what `owner` needs beside all that others were promised."""
+        promised = [other for name, other in self._promises.items() if name != owner]
+        wanted = await asyncio.to_thread(lambda: sum(each.left() for each in (need, *promised)))
+        return max(0, wanted + self.floor - (await self.usage()).free)
 
     def promise(self, owner: str, need: Need) -> None:
         """Count `need` whether or not there is space, for a job that has begun already."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -24,15 +24,19 @@ PUBLISH_INTERVAL_SECONDS = 0.1
 SAVE_INTERVAL_SECONDS = 1.0
 RETELL_SECONDS = 5.0
 
+OutsideGpu = Callable[["Attempt"], AbstractAsyncContextManager[None]]
+
 
 class Attempt:
     """The lease, the snapshot so far and the wish to stop, if any.
 
-    A runner reports with `progress`, leaves the GPU with `release_gpu` once it no longer needs it, and ends with
-    `complete`.
+    A runner reports with `progress`, leaves the GPU with `release_gpu` once it no longer needs it, or `outside_gpu`
+    while it waits for something else, and ends with `complete`.
     """
 
-    def __init__(self, resources: Resources, job: Job, owner: str, release_gpu: Callable[[], None]) -> None:
+    def __init__(
+        self, resources: Resources, job: Job, owner: str, release_gpu: Callable[[], None], outside_gpu: OutsideGpu
+    ) -> None:
         self.resources = resources
         self.job_id: UUID = job.id
         self.kind: Kind = job.kind_enum
@@ -43,6 +47,7 @@ class Attempt:
         """Its end is being written: too late to stop it."""
         self.completed = False
         self.release_gpu = release_gpu
+        self._outside_gpu = outside_gpu
         self.task: asyncio.Task[None] | None = None
         self._snapshot = Snapshot.from_dict(job.progress).with_changes(
             status=self.kind.running_word, attempt=job.attempt, error_code=None, error_message=None, hint=None
@@ -59,6 +64,10 @@ class Attempt:
     @property
     def prompt_id(self) -> str:
         return f"{self.job_id}-{self.tag}"
+
+    def outside_gpu(self) -> AbstractAsyncContextManager[None]:
+        """For an exclusive kind: out of the GPU within, and back in it, before any job that has not begun, after."""
+        return self._outside_gpu(self)
 
     async def progress(self, *, urgent: bool = False, **changes: object) -> None:
         """Change the snapshot; it is saved and published now and then, at once when `urgent`.

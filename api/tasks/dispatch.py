@@ -2,8 +2,9 @@
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -45,6 +46,15 @@ Outcome = Callable[[AsyncSession], Awaitable[Job]]
 """Writes how an attempt ended. Raises LeaseLostError."""
 
 
+@dataclass(slots=True)
+class Outsider:
+    """A training that has left the GPU until something else is there."""
+
+    attempt: Attempt
+    back: asyncio.Future[None] | None = None
+    """Done when it has entered again; None while it does not want to."""
+
+
 class Dispatcher:
     """Runs the jobs of one queue in this process."""
 
@@ -61,6 +71,8 @@ class Dispatcher:
         self._survey = survey
         self._affinity: str | None = None
         self._training_left: datetime | None = None
+        self._outsider: Outsider | None = None
+        """Until it is back no other training starts, so there is one at most, and none is overtaken for ever."""
         self._claiming = asyncio.Lock()
         self._closing = False
         self._gpu_left = asyncio.Event()
@@ -75,26 +87,30 @@ class Dispatcher:
 
     async def _start_one(self) -> bool:
         """Start the job whose turn it is; False when there is none, or the GPU does not admit it now."""
+        if self._outsider is not None and self._outsider.back is not None:
+            await self._let_back(self._outsider.attempt, self._outsider.back)
+            return False
         turn = self._turn()
         async with self.resources.sessions() as session:
             best = await next_pending(session, self.queue, turn)
             use = None if best is None else await self._use(session, best)
         if turn != self._turn():
             return True  # a job has left the GPU meanwhile, and now it may be another's turn: look again
-        if use is None or not self.gate.admits(use):
+        if use is None or (self._outsider is not None and use.kind.exclusive) or not self.gate.admits(use):
             return False
         owner = new_owner()
         async with self.resources.sessions.begin() as session:
             job = await jobs.claim(session, use.job_id, owner)
         if job is not None:
             self._affinity = job.affinity or self._affinity
-            attempt = Attempt(self.resources, job, owner, self._enter_gpu(use))
+            attempt = Attempt(self.resources, job, owner, self._enter_gpu(use), self._outside)
             self.attempts[owner] = attempt
             attempt.task = asyncio.create_task(self._run(attempt), name=f"{job.kind}-{job.id}")
         return True  # also when another was faster: look again
 
     def _turn(self) -> Turn:
-        return Turn(self._affinity, self.gate.shares_with_training, self._training_left)
+        only_pictures = self.gate.shares_with_training or self._outsider is not None
+        return Turn(self._affinity, only_pictures, self._training_left)
 
     async def _use(self, session: AsyncSession, best: Pending) -> Use:
         """What the job wants of the GPU; measured only where it counts."""
@@ -112,6 +128,29 @@ class Dispatcher:
                 self._gpu_left.set()
 
         return leave_and_tell
+
+    @asynccontextmanager
+    async def _outside(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Leave the GPU to pictures; at the end none starts any more until those that are drawn have let it back."""
+        self._outsider = outsider = Outsider(attempt)
+        attempt.release_gpu()
+        try:
+            yield
+            outsider.back = asyncio.get_running_loop().create_future()
+            self._gpu_left.set()
+            await outsider.back
+        finally:
+            self._outsider = None
+            self._gpu_left.set()
+
+    async def _let_back(self, attempt: Attempt, back: asyncio.Future[None]) -> None:
+        """Have it enter the GPU, if it is admitted now and still waits for that."""
+        async with self.resources.sessions() as session:
+            use = await self._use(session, Pending(attempt.job_id, attempt.kind))
+        if not back.done() and self.gate.admits(use):
+            # Given to the attempt at once: should it be stopped before it goes on, its end leaves the GPU.
+            attempt.release_gpu = self._enter_gpu(use)
+            back.set_result(None)
 
     def state(self) -> dict[str, Any]:
         """For the worker's pulse: who holds the GPU."""

@@ -27,15 +27,30 @@ DEFAULT_SIDE = 1024
 async def make_room(attempt: Attempt, need: Need) -> None:
     """Return when the disk has what the job needs, promised to it until its attempt has ended.
 
-    Raises JobError `disk_too_small` when no waiting would help.
+    A job that has the whole GPU leaves it to pictures while it waits. Raises JobError `disk_too_small` when no waiting
+    would help.
     """
     disk, owner = attempt.resources.disk, attempt.lease.owner
     _require_size(disk, need, (await disk.usage()).total)
     while missing := await disk.ask(owner, need):
+        if not attempt.kind.exclusive:
+            await _wait_for_room(attempt, need, missing)
+            continue
+        # Promised only once the job is back: the pictures that it waits for then may need this space to end.
+        async with attempt.outside_gpu():
+            await _wait_for_room(attempt, need, missing)
+            message = "There is disk space now: waiting for the GPU"
+            await attempt.notice(stage=WAITING_FOR_DISK, message=message, eta_seconds=None)
+    await attempt.notice()
+
+
+async def _wait_for_room(attempt: Attempt, need: Need, missing: int) -> None:
+    disk = attempt.resources.disk
+    while missing:
         log.info("disk_waited_for", missing_bytes=missing)
         await attempt.notice(stage=WAITING_FOR_DISK, message=_shortage(disk, missing), eta_seconds=None)
         await asyncio.sleep(LOOK_SECONDS)
-    await attempt.notice()
+        missing = await disk.missing(attempt.lease.owner, need)
 
 
 async def wait_for_floor(attempt: Attempt, reason: str) -> None:

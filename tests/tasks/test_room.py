@@ -16,8 +16,8 @@ from api.tasks.dispatch import Dispatcher
 from api.tasks.room import make_room
 from tests.job_rows import add, read
 from tests.space import Space, on_disk
-from tests.tasks.stage import nothing_to_record, on_duty, published
-from tests.waiting import until_async
+from tests.tasks.stage import Stage, complete, nothing_to_record, on_duty, published
+from tests.waiting import until, until_async
 
 
 @pytest.fixture
@@ -43,6 +43,25 @@ async def needs(resources: Resources) -> AsyncIterator[dict[Kind, Need]]:
 
     async with on_duty(Dispatcher(resources, Queue.GPU, dict.fromkeys(Kind, run))):
         yield said
+
+
+@pytest.fixture
+async def worker(resources: Resources, stage: Stage, needs_of: dict[UUID, int]) -> AsyncIterator[Dispatcher]:
+    """On duty; its jobs make the room that they need, then wait on the stage."""
+
+    async def run(attempt: Attempt) -> None:
+        await make_room(attempt, Need(needs_of.get(attempt.job_id, 0)))
+        await stage.run(attempt)
+
+    opened = Dispatcher(resources, Queue.GPU, dict.fromkeys(Kind, run))
+    async with on_duty(opened):
+        yield opened
+
+
+@pytest.fixture
+def needs_of() -> dict[UUID, int]:
+    """Bytes, by job."""
+    return {}
 
 
 async def waits(resources: Resources, job_id: UUID) -> str:
@@ -108,3 +127,132 @@ async def test_an_ended_job_gives_back_what_it_was_promised(resources: Resources
         return await resources.disk.ask("another", Need(4 * GB)) == 0
 
     await until_async(all_given_back)
+
+
+# ---- the GPU meanwhile -------------------------------------------------------------------------------------------
+
+
+async def submit(
+    resources: Resources, needs_of: dict[UUID, int], kind: Kind, gigabytes: int = 0, *, seconds_ago: float = 0
+) -> UUID:
+    job_id = await add(resources.sessions, kind, seconds_ago=seconds_ago)
+    needs_of[job_id] = gigabytes * GB
+    await resources.queue.ring(Queue.GPU)
+    return job_id
+
+
+async def said(resources: Resources, job_id: UUID) -> tuple[str, str]:
+    """The stage and the message that clients see."""
+    progress = (await read(resources.sessions, job_id)).progress
+    return progress["stage"], progress["message"]
+
+
+async def returning(resources: Resources, job_id: UUID) -> None:
+    """Until there is room for the training, which then waits for the GPU."""
+    now = ("waiting_for_disk", "There is disk space now: waiting for the GPU")
+
+    async def told() -> bool:
+        return await said(resources, job_id) == now
+
+    await until_async(told)
+
+
+async def test_pictures_are_drawn_while_a_training_waits_for_room_and_it_goes_before_the_next_ones(
+    resources: Resources, worker: Dispatcher, stage: Stage, needs_of: dict[UUID, int], space: Space
+) -> None:
+    training = await submit(resources, needs_of, Kind.TRAINING, 6)
+    await waits(resources, training)
+    first, second, third = [await submit(resources, needs_of, Kind.IMAGE, seconds_ago=3 - n) for n in range(3)]
+    await stage.entered(first, second)
+
+    space.free = 7 * GB
+    await returning(resources, training)
+    await stage.cue(first, complete)
+    await stage.entered(second)
+    await worker.pump()
+    assert stage.running.keys() == {second}
+    await stage.cue(second, complete)
+
+    await stage.entered(training)
+    await worker.pump()
+    assert worker.state()["gpu"] == {"mode": "alone", "jobs": [{"id": str(training), "kind": "training"}]}
+    assert await resources.disk.missing("another", Need(1)) == 1
+    await stage.cue(training, complete)
+    await stage.entered(third)
+
+
+async def test_a_training_whose_space_is_gone_when_it_is_back_lets_pictures_in_again(
+    resources: Resources, worker: Dispatcher, stage: Stage, needs_of: dict[UUID, int], space: Space
+) -> None:
+    training = await submit(resources, needs_of, Kind.TRAINING, 6)
+    await waits(resources, training)
+    picture = await submit(resources, needs_of, Kind.IMAGE)
+    await stage.entered(picture)
+    space.free = 7 * GB
+    await returning(resources, training)
+
+    space.free = 6 * GB
+    await stage.cue(picture, complete)
+    later = await submit(resources, needs_of, Kind.IMAGE)
+
+    await stage.entered(later)
+    space.free = 7 * GB
+    await stage.cue(later, complete)
+    await stage.entered(training)
+
+
+async def test_a_returning_training_leaves_the_space_to_the_picture_that_it_waits_for(
+    resources: Resources, worker: Dispatcher, stage: Stage, needs_of: dict[UUID, int], space: Space
+) -> None:
+    training = await submit(resources, needs_of, Kind.TRAINING, 6)
+    await waits(resources, training)
+    picture = await submit(resources, needs_of, Kind.IMAGE, 5)
+    await waits(resources, picture)
+
+    space.free = 7 * GB
+    await stage.cue(picture, complete)
+
+    await stage.entered(training)
+
+
+async def test_no_other_training_overtakes_one_that_waits_for_room(
+    resources: Resources, worker: Dispatcher, stage: Stage, needs_of: dict[UUID, int], space: Space
+) -> None:
+    training = await submit(resources, needs_of, Kind.TRAINING, 6)
+    await waits(resources, training)
+    small = await submit(resources, needs_of, Kind.TRAINING, seconds_ago=9)
+    picture = await submit(resources, needs_of, Kind.IMAGE)
+    await stage.entered(picture)
+    await stage.cue(picture, complete)
+    await until(lambda: worker.state()["gpu"]["mode"] == "idle")
+    await worker.pump()
+    assert stage.running == {}
+
+    space.free = 7 * GB
+    await stage.entered(training)
+    await stage.cue(training, complete)
+
+    await stage.entered(small)
+
+
+@pytest.mark.parametrize("has_room", [False, True])
+async def test_a_training_cancelled_outside_the_gpu_holds_up_nobody(
+    resources: Resources, worker: Dispatcher, stage: Stage, needs_of: dict[UUID, int], space: Space, has_room: bool
+) -> None:
+    training = await submit(resources, needs_of, Kind.TRAINING, 6)
+    await waits(resources, training)
+    picture = await submit(resources, needs_of, Kind.IMAGE)
+    await stage.entered(picture)
+    if has_room:
+        space.free = 7 * GB
+        await returning(resources, training)
+
+    async with resources.sessions.begin() as session:
+        await jobs.request_cancel(session, training)
+    assert await ended(resources, training) == "cancelled"
+
+    other = await submit(resources, needs_of, Kind.IMAGE)
+    await stage.entered(picture, other)
+    await stage.cue(picture, complete)
+    await stage.cue(other, complete)
+    await stage.entered(await submit(resources, needs_of, Kind.TRAINING))
