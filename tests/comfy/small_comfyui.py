@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 TAKEN_BYTES = 100 * 1024**2
@@ -16,6 +17,7 @@ DEADLY = "a deadly picture"
 """A prompt that ends the process while it is drawn, like one that is too large."""
 DEATH_SECONDS, DRAWING_SECONDS = 0.2, 0.5
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC")
+NODES = json.loads((Path(__file__).resolve().parents[2] / "api" / "comfy" / "core_nodes.json").read_text())["nodes"]
 held: list[bytes] = []
 submitted: dict[str, float] = {}
 """Prompts and when they came."""
@@ -31,7 +33,8 @@ class Handler(BaseHTTPRequestHandler):
         route, _, rest = self.path[1:].partition("/")
         if route == "object_info":
             held.append(b"x" * TAKEN_BYTES)
-        if route.startswith("view"):
+            self._answer_json(NODES)
+        elif route.startswith("view"):
             self._answer(PIXEL)
         elif route == "queue":
             running = [[0, prompt_id, {}, {}, []] for prompt_id in submitted if not ended(prompt_id)]
