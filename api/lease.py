@@ -21,7 +21,7 @@ def new_owner() -> str:
 
 def is_here(owner: str) -> bool:
     """Whether the owner's process is, or was, where this one is."""
-    return owner.partition(_SEPARATOR)[0] == socket.gethostname()
+    return owner.partition(_SEPARATOR)[0] == _here()
 
 
 def owner_is_dead(owner: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api import lease
-from api.lease import new_owner, owner_is_dead
+from api.lease import is_here, new_owner, owner_is_dead
 from api.processes import process_start, stat_of
 from tests.owners import dead_owner, living_owner
 from tests.waiting import until
@@ -82,3 +82,8 @@ def test_where_nothing_is_known_of_namespaces_the_host_decides(tmp_path: Path, m
 
 def test_an_owner_can_name_a_file() -> None:
     assert "/" not in new_owner()
+
+
+def test_only_who_runs_beside_us_is_here() -> None:
+    assert is_here(new_owner())
+    assert not is_here(f"elsewhere|{new_owner().partition('|')[2]}")
