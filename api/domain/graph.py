@@ -22,7 +22,8 @@ class Link:
     """An input that takes output number `slot` of another node."""
 
     node: str
-    slot: int
+    slot: int | float
+    """A whole number, or it is a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ def read_nodes(graph: Graph) -> tuple[dict[str, Node], list[Fault]]:
 
 
 def as_link(value: object) -> Link | None:
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int:
+    """All that ComfyUI follows as a link, such as `["3", 0.0]` and `["3", false]`, so that no node runs unseen."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | float):
         return Link(value[0], value[1])
     return None
 

@@ -66,6 +66,8 @@ class NodeClass:
     inputs: Mapping[str, NodeInput]
     outputs: tuple[str, ...]
     is_output: bool
+    is_custom: bool
+    """It may take inputs that it does not tell of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def _node_class(name: str, spec: Spec) -> NodeClass:
         for section, found in spec["input"].items()
         for input_, about in found.items()
     }
-    return NodeClass(name, inputs, tuple(spec["output"]), spec["output_node"])
+    custom = spec["python_module"].startswith("custom_nodes.")
+    return NodeClass(name, inputs, tuple(spec["output"]), spec["output_node"], custom)
 
 
 def _node_input(node: str, name: str, about: list[Any], *, required: bool) -> NodeInput:

@@ -1,7 +1,7 @@
 """What values the parameters of a template take: from ComfyUI's own limits to a JSON Schema and to checked values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -10,13 +10,26 @@ from uuid import UUID
 from api.domain.generation import MAX_SEED
 from api.domain.graph import Value
 from api.domain.markers import Parameter
-from api.domain.nodes import IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeInput
+from api.domain.nodes import FILE_INPUTS, IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeInput
 from api.domain.text import MAX_PROMPT_CHARACTERS, storable
-from api.domain.workflow import WorkflowTemplate
+from api.domain.workflow import OUTPUT_CLASS, WorkflowTemplate
 from api.errors import Fault
 
-OURS = frozenset({"unet_name", "weight_dtype", "clip_l_name", "t5xxl_name", "vae_name", "filename_prefix"})
-"""Parameters that MASUKA fills in itself: the files of the base model, and where the picture goes."""
+
+def _inputs_of(folder: str) -> Collection[tuple[str, str]]:
+    return [place for place, found in FILE_INPUTS.items() if found == folder]
+
+
+OURS: Mapping[str, Collection[tuple[str, str]]] = {
+    "unet_name": _inputs_of("diffusion_models"),
+    "weight_dtype": [("UNETLoader", "weight_dtype")],
+    "clip_l_name": _inputs_of("text_encoders"),
+    "t5xxl_name": _inputs_of("text_encoders"),
+    "vae_name": _inputs_of("vae"),
+    "filename_prefix": [(OUTPUT_CLASS, "filename_prefix")],
+}
+"""Parameters that MASUKA fills in itself, the files of the base model and where the picture goes; for each the classes
+and inputs that it may set."""
 _SHOWN_CHOICES = 8
 _HUGE = 2**64
 """Where ComfyUI names no limit; an integer of JSON may have any number of digits."""

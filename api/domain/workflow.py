@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from api.domain.graph import EXPORT_HINT, read_nodes, require_api_format
+from api.domain.graph import EXPORT_HINT, read_nodes, require_api_format, upstream
 from api.domain.graph import Graph as Graph
 from api.domain.graph import Value as Value
 from api.domain.markers import LORAS, Parameter, read_markers
@@ -103,11 +103,16 @@ def bind(template: WorkflowTemplate, values: Mapping[str, Value], loras: Sequenc
 
 
 def with_output_prefix(graph: Graph, prefix: str) -> Graph:
-    """The graph, whose picture is saved under this prefix, marked or not."""
-    for node in graph.values():
-        if node["class_type"] == OUTPUT_CLASS:
-            node["inputs"]["filename_prefix"] = prefix
-    return graph
+    """What the picture needs of the graph, which is saved under this prefix, marked or not.
+
+    Other nodes have not been judged, and ComfyUI would run each that is an output, such as a preview.
+    """
+    nodes, _ = read_nodes(graph)
+    ends = [node.id for node in nodes.values() if node.class_type == OUTPUT_CLASS]
+    needed = upstream(nodes, ends)
+    sent = {node_id: node for node_id, node in graph.items() if node_id in needed}
+    saved = {"filename_prefix": prefix}
+    return sent | {end: {**sent[end], "inputs": {**sent[end]["inputs"], **saved}} for end in ends}
 
 
 def _refuse_constant(text: str) -> NoReturn:

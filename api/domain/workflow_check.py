@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from api.domain.graph import Link, Node, Value, as_link, read_nodes, upstream
-from api.domain.markers import LORAS
-from api.domain.nodes import IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeClass, NodeInput
+from api.domain.markers import LORAS, Slot
+from api.domain.nodes import FILE_INPUTS, IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeClass, NodeInput
 from api.domain.parameters import OURS, shown, spec_of
 from api.domain.workflow import OUTPUT_CLASS, WorkflowTemplate
 from api.errors import Fault
@@ -28,11 +28,13 @@ def check_template(template: WorkflowTemplate, catalogue: NodeCatalogue, files: 
     ends = [node.id for node in nodes.values() if node.class_type == OUTPUT_CLASS]
     faults += _output_faults(nodes, ends)
     faults += _lora_faults(template, classes, nodes)
+    faults += _misplaced(template, nodes)
     needed = upstream(nodes, ends) if ends else nodes.keys()
     graph = _Graph(nodes, classes, files, _slots(template), _filled(template))
     for node in nodes.values():
         if node.id in needed and node.id in classes:
             faults += _node_faults(node, graph)
+            faults += _hidden_link_faults(node, graph)
     return faults
 
 
@@ -71,8 +73,28 @@ def _filled(template: WorkflowTemplate) -> set[tuple[str, str]]:
         (slot.node, slot.input)
         for parameter in template.parameters.values()
         for slot in parameter.slots
-        if parameter.name in OURS or (slot.class_type in ("LoadImage", "LoadImageMask") and slot.input == "image")
+        if _is_filled(parameter.name, _place(slot))
     }
+
+
+def _is_filled(name: str, place: tuple[str, str]) -> bool:
+    # No request sets one of OURS, so at another place it would leave there what the graph says.
+    return place in OURS[name] if name in OURS else FILE_INPUTS.get(place) == IMAGE_FOLDER
+
+
+def _place(slot: Slot) -> tuple[str, str]:
+    return slot.class_type, slot.input
+
+
+def _misplaced(template: WorkflowTemplate, nodes: Mapping[str, Node]) -> Iterator[Fault]:
+    """Inputs called by the name of what MASUKA fills in elsewhere."""
+    for name, places in OURS.items():
+        parameter = template.parameters.get(name)
+        for slot in parameter.slots if parameter else ():
+            if _place(slot) not in places:
+                right = ", ".join(f"{class_type}.{input_}" for class_type, input_ in places)
+                problem = f"the marker in its title is wrong: {name} is filled in by MASUKA, and only for {right}."
+                yield nodes[slot.node].fault(problem, "workflow_marker_invalid", input=slot.input, value=name)
 
 
 def _class_fault(node: Node, catalogue: NodeCatalogue) -> Fault:
@@ -126,13 +148,24 @@ def _node_faults(node: Node, graph: _Graph) -> Iterator[Fault]:
             yield _path_fault(node, about, value)
 
 
+def _hidden_link_faults(node: Node, graph: _Graph) -> Iterator[Fault]:
+    """ComfyUI follows links of inputs that the class does not have, too."""
+    about = graph.classes[node.id]
+    for name, link in node.links():
+        if type(link.slot) is not int:
+            problem = f"{name[:64]} comes from output {link.slot} of node {link.node[:64]}: want a whole number."
+            yield node.fault(problem, "workflow_link_invalid", input=name, value=link.slot)
+        elif name not in about.inputs and not about.is_custom:
+            yield node.fault(f"it has no input {name[:64]!r}.", "workflow_link_invalid", input=name)
+
+
 def _link_faults(node: Node, about: NodeInput, link: Link, graph: _Graph) -> Iterator[Fault]:
     if about.folder is not None:
         problem = f"{about.name} names a file, which must stand there and cannot come from another node."
         yield node.fault(problem, "workflow_link_invalid", input=about.name)
         return
     source = graph.classes.get(link.node)
-    if source is None:
+    if source is None or type(link.slot) is not int:
         return  # told of already
     origin, outputs = graph.nodes[link.node], source.outputs
     if not 0 <= link.slot < len(outputs):

@@ -44,8 +44,8 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
     async with AsyncExitStack() as stack:
         workdir = stack.enter_context(scratch(kit.settings))
         files = await _provide_files(kit, attempt, asset.generation_config, stack)
-        graph = _graph(template, asset, base, files)
-        with_output_prefix(graph, kit.comfy().output_prefix(attempt.prompt_id))
+        prefix = kit.comfy().output_prefix(attempt.prompt_id)
+        graph = with_output_prefix(_graph(template, asset, base, files), prefix)
         began = time.monotonic()
         try:
             picture = await render(kit, attempt, base, graph, workdir / "picture.png")

@@ -8,6 +8,7 @@ from api.domain.graph import MAX_NODES, Graph
 from api.domain.markers import Slot
 from api.domain.workflow import LoraUse, WorkflowTemplate, bind, parse_template, with_output_prefix
 from api.errors import Fault, FaultsError, InputError
+from api.services import workflows
 from api.settings import PROJECT_ROOT
 
 FLUX = (PROJECT_ROOT / "comfy_workflows" / "flux_text_to_image.json").read_text()
@@ -257,10 +258,33 @@ def test_the_canvas_writes_whole_floats_without_a_point_and_they_still_take_any_
 
 
 def test_the_picture_is_saved_where_it_is_wanted_marked_or_not():
-    save = template(n1=node("", "SaveImage", filename_prefix="ComfyUI"), n2=node("", seed=1))
-    graph = with_output_prefix(bind(save, {}), "masuka/1")
-    assert [node["inputs"] for node in graph.values()] == [{"filename_prefix": "masuka/1"}, {"seed": 1}]
+    save = template(n1=node("", "SaveImage", filename_prefix="ComfyUI", images=["2", 0]), n2=node("", seed=1))
+    graph = with_output_prefix(save.graph, "masuka/1")
+    assert graph["1"]["inputs"] == {"filename_prefix": "masuka/1", "images": ["2", 0]}
+    assert graph["2"] == save.graph["2"]
     assert save.graph["1"]["inputs"]["filename_prefix"] == "ComfyUI"
+
+
+@pytest.mark.parametrize("preview", ["PreviewImage", "MaskPreview", "PreviewAny"])
+def test_what_the_picture_does_not_need_is_not_sent(preview):
+    nodes = {
+        "n1": node("", "SaveImage", filename_prefix="x", images=["2", 0]),
+        "n2": node(images=["3", 0], other=["4", 0.0]),
+        "n3": node("[[@loras]]"),
+        "n4": node(),
+        "n5": node("", "LoadImage", image="/etc/secret.png"),
+        "n6": node("", preview, images=["5", 0]),
+        "n7": node("", preview, images=["2", 0]),
+    }
+    graph = with_output_prefix(bind(template(**nodes), {}, [LoraUse("a.safetensors", 1.0)]), "masuka/1")
+    assert graph.keys() == {"1", "2", "3", "4", "8"}
+    assert graph["8"]["class_type"] == "LoraLoaderModelOnly"
+
+
+@pytest.mark.parametrize("known", workflows.shipped().values(), ids=lambda known: known.name)
+def test_the_shipped_templates_are_sent_whole(known):
+    graph = bind(known.template, known.template.defaults())
+    assert with_output_prefix(graph, "masuka/1").keys() == known.template.graph.keys()
 
 
 def test_without_loras_there_is_no_lora_node():

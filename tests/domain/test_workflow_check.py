@@ -1,12 +1,15 @@
 """What is wrong with a graph is told node by node, before ComfyUI is asked."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from api.domain.parameters import OURS
 from api.domain.workflow_check import check_template, fixed_files
 from api.errors import Fault
+from api.services import workflows
 from tests.domain.graphs import FILES, GRAPH, catalogue, changed, template_of
 
 SPEC = {"input": {}, "output": ["IMAGE"], "output_node": False, "python_module": "custom_nodes.mine"}
@@ -100,6 +103,32 @@ def test_a_link_of_another_type_or_from_an_output_that_is_not_there(link: list[A
     assert said in fault.message
 
 
+@pytest.mark.parametrize("slot", [0.0, 0.5, False, math.inf])
+@pytest.mark.parametrize("name", ["samples", "x"])
+def test_a_link_that_only_comfyui_would_follow_is_refused_and_what_it_runs_is_judged(name: str, slot: float) -> None:
+    secret = {"class_type": "LoadImage", "image": "/etc/secret.png"}
+    found = {fault.loc: fault.code for fault in faults({"7": secret, "5": {name: ["7", slot]}})}
+    assert found == {
+        ("graph", "5", "inputs", name): "workflow_link_invalid",
+        ("graph", "7", "inputs", "image"): "workflow_path_refused",
+    }
+
+
+def test_a_link_to_an_input_that_the_class_does_not_have_is_refused() -> None:
+    fault = only({"5": {"x": ["3", 0]}})
+    assert (fault.code, fault.loc) == ("workflow_link_invalid", ("graph", "5", "inputs", "x"))
+    assert "it has no input 'x'" in fault.message
+
+
+def test_a_custom_node_may_take_inputs_that_it_does_not_tell_of_and_their_nodes_are_judged() -> None:
+    switch = {"class_type": "Mine", "any_01": ["5", 0], "any_02": ["8", 0]}
+    load = {"class_type": "LoadImage", "image": "/etc/secret.png"}
+    template = template_of(changed({"6": {"images": ["7", 0]}, "7": switch, "8": load}))
+    known = catalogue(Mine=SPEC)
+    (fault,) = check_template(template, replace(known, allowed={*known.allowed, "Mine"}), FILES)
+    assert (fault.code, fault.loc) == ("workflow_path_refused", ("graph", "8", "inputs", "image"))
+
+
 def test_a_missing_input_is_named() -> None:
     fault = only({"5": {"samples": None}})
     assert (fault.code, fault.loc) == ("workflow_input_missing", ("graph", "5", "inputs", "samples"))
@@ -187,6 +216,29 @@ def test_a_picture_to_start_from_must_be_a_parameter() -> None:
 def test_files_of_the_base_model_are_not_judged_as_masuka_fills_them_in() -> None:
     unet = {"class_type": "UNETLoader", "unet_name": "gone", "weight_dtype": "default", "title": "[[unet_name]]"}
     assert faults({"7": unet, "4": {"model": ["7", 0]}}) == []
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("path", ["/home/me/private.png", "x.png [output]"])
+def test_a_picture_is_nothing_that_masuka_fills_in(name: str, path: str) -> None:
+    load = {"class_type": "LoadImage", "image": path, "title": f"[[image={name}]]"}
+    encode = {"class_type": "VAEEncode", "pixels": ["7", 0], "vae": ["1", 2]}
+    found = faults({"7": load, "8": encode, "4": {"latent_image": ["8", 0]}})
+    assert {fault.loc for fault in found} == {("graph", "7", "inputs", "image")}
+    assert {fault.code for fault in found} > {"workflow_marker_invalid"}, "and its own value counts"
+    assert f"{name} is filled in by MASUKA, and only for " in found[0].message
+
+
+def test_files_of_one_kind_are_not_filled_in_for_another() -> None:
+    fault = only({"1": {"title": "[[ckpt_name=unet_name]]"}})
+    assert (fault.code, fault.value) == ("workflow_marker_invalid", "unet_name")
+    assert "only for UNETLoader.unet_name." in fault.message
+    assert only({"2": {"title": "[[text=filename_prefix]]"}}).code == "workflow_marker_invalid"
+
+
+@pytest.mark.parametrize("known", workflows.shipped().values(), ids=lambda known: known.name)
+def test_the_shipped_workflows_have_no_fault_whatever_the_base_model(known: workflows.KnownWorkflow) -> None:
+    assert check_template(known.template, catalogue(), {}) == []
 
 
 def test_the_files_that_a_graph_names_can_be_listed() -> None:
