@@ -74,7 +74,7 @@ class GpuKit:
                 raise RetryableError(exc.detail, code=exc.code, hint=exc.hint) from exc
             self.comfy_error = None
             self._client = client
-            self.nodes.take(client)
+            await self.nodes.take(client)
             self._drawing += 1
             try:
                 yield client
@@ -136,7 +136,6 @@ class GpuKit:
         return "asleep"
 
     async def close(self) -> None:
-        await self.nodes.close()
         if self._comfy is not None:
             await self._comfy.stop()
 
