@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlmodel import col
 
-from api.models import Model
+from api.models import Job, Model
 from api.resources import Resources
 from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
@@ -114,6 +115,23 @@ async def test_a_trainer_whose_session_was_cancelled_while_no_worker_was_there_i
         await until(lambda: waits(training))
     await training.cancel()
     assert (await status_of(training), training.trainer_runs) == ("cancelled", True)
+
+    await stop_strays(resources)
+
+    assert not training.trainer_runs
+
+
+async def test_a_trainer_is_a_stray_as_soon_as_its_training_runs_elsewhere(
+    training: Training, worker: Dispatcher, resources: Resources
+) -> None:
+    tell_trainer(resources, WAIT)
+    async with on_duty(worker):
+        await until(lambda: waits(training))
+        await stop_strays(resources)
+        assert training.trainer_runs
+    async with resources.sessions.begin() as session:
+        elsewhere = {"status": "running", "lease_owner": "elsewhere|1|1|x"}
+        await session.execute(sa.update(Job).where(col(Job.id) == training.job_id).values(elsewhere))
 
     await stop_strays(resources)
 
