@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -84,8 +84,13 @@ class GpuKit:
     # ---- memory ------------------------------------------------------------------------------------------------------
 
     async def survey(self, job: Pending, base_model: str | None) -> Use:
-        """What this job needs, and how much memory there is; for a GPU that pictures share with a training."""
-        need_gb = 0.0 if base_model is None else await asyncio.to_thread(self._need_gb, job.kind, base_model)
+        """What this job needs, and how much memory there is; for a GPU that pictures share with a training.
+
+        Of a base model that is gone it needs nothing: its own attempt will say so.
+        """
+        need_gb = 0.0
+        with suppress(MasukaError):
+            need_gb = 0.0 if base_model is None else await asyncio.to_thread(self._need_gb, job.kind, base_model)
         return Use(job.id, job.kind, need_gb, await self.memory())
 
     async def memory(self) -> Memory:

@@ -4,6 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +14,7 @@ from api.engines import receipt
 from api.engines.receipt import Receipt
 from api.resources import Resources
 from api.services import generation
+from api.services.turns import Pending
 from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
@@ -60,3 +62,9 @@ async def test_a_comfyui_that_cannot_start_fails_the_picture_after_every_attempt
     assert said["comfyui"] == "failed"
     assert "no module named nothing" in said["comfyui_error"]
     await kit.close()
+
+
+async def test_a_picture_whose_base_model_is_gone_does_not_end_the_worker(resources: Resources) -> None:
+    picture = Pending(uuid4(), Kind.IMAGE)
+    for name in ("flux-dev", "no such base"):
+        assert (await GpuKit(resources).survey(picture, name)).need_gb == 0
