@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.generation import GenerateImageRequest
-from api.domain.job import Kind
 from api.domain.nodes import ModelFiles
 from api.engines import catalogue
 from api.errors import ConflictError, InputError, NotFoundError
 from api.models import GeneratedAsset
-from api.services import bases, loras, runs, workflows
+from api.services import bases, inputs, loras, runs, workflows
+from api.services.awaited import WAITING
 from api.services.unrecorded import dismiss
 from api.settings import Settings
 from api.storage import Storage
@@ -74,19 +74,30 @@ def file_key(asset_id: UUID, tag: str) -> str:
 async def delete(session: AsyncSession, asset_id: UUID) -> None:
     """Remove the row; its file is removed soon.
 
-    Raises NotFoundError, and ConflictError `asset_active` while it is waited for.
+    Raises NotFoundError, ConflictError `asset_active` while it is waited for, and ConflictError `asset_in_use` while a
+    picture that starts from it is: the caller's transaction must then be rolled back.
     """
     asset = await get(session, asset_id)
-    if asset.status in ("pending", Kind.IMAGE.running_word):
+    if asset.status in WAITING:
         raise ConflictError(
             f"This asset is {asset.status}.",
             code="asset_active",
             value=asset.status,
             hint="Cancel it first, then delete it.",
         )
+    await session.delete(asset)
+    await session.flush()
+    # Only now nobody else can ask for it, and whoever was faster can be seen.
+    users = (await inputs.users(session))[str(asset_id)]
+    if users:
+        raise ConflictError(
+            f"{users} pictures that start from this asset are still waited for.",
+            code="asset_in_use",
+            value=users,
+            hint="Wait for them, or cancel them first.",
+        )
     if asset.storage_path is not None:
         dismiss(session, asset.storage_path)
-    await session.delete(asset)
     await session.flush()
 
 

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
-from api.domain.job import Kind, Status
 from api.errors import ConflictError, NotFoundError
-from api.models import GeneratedAsset, Model
+from api.models import Model
+from api.services import awaited
 from api.services.unrecorded import dismiss
 from api.storage import Storage
 
@@ -60,9 +58,7 @@ async def delete(session: AsyncSession, model_id: UUID) -> None:
 
 async def _waiting_pictures(session: AsyncSession, model_id: UUID) -> int:
     """How many pictures that use this LoRA, first in their stack or not, are pending or being made."""
-    waiting = (Status.PENDING.value, Kind.IMAGE.running_word)
-    assets = await session.scalars(sa.select(GeneratedAsset).where(col(GeneratedAsset.status).in_(waiting)))
-    return sum(str(model_id) in _models_of(asset.generation_config) for asset in assets)
+    return sum(str(model_id) in _models_of(config) for config in await awaited.configs(session))
 
 
 def _models_of(config: dict[str, Any]) -> list[str]:

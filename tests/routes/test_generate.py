@@ -24,11 +24,12 @@ async def _make(service: Service, tmp_path: Path) -> tuple[str, bytes]:
     lease = await service.claim()
     data, source, key = png(5), tmp_path / "made.png", f"assets/{asset_id}.png"
     source.write_bytes(data)
-    await service.resources.storage.put_file(key, source)
+    stored = await service.resources.storage.put_file(key, source)
     async with service.resources.sessions.begin() as session:
         asset = await session.get(GeneratedAsset, UUID(asset_id))
         assert asset is not None
         asset.storage_path = key
+        asset.generation_config = {**asset.generation_config, "output": {"sha256": stored.sha256}}
     await service.complete(lease)
     return asset_id, data
 
@@ -174,6 +175,24 @@ async def test_a_picture_that_is_waited_for_is_not_deleted_until_it_ends(service
     lease = await service.claim()
     assert assert_problem(await service.client.delete(path), 409, "asset_active")["value"] == "generating"
     await service.fail(lease, EngineError("It failed."))
+    assert (await service.client.delete(path)).status_code == 204
+
+
+async def test_a_picture_that_another_starts_from_is_not_deleted_until_that_has_ended(
+    service: Service, tmp_path: Path
+) -> None:
+    asset_id, _ = await _make(service, tmp_path)
+    run = {"parameters": {"image": asset_id, "prompt": "a photo"}}
+    answer = await service.client.post("/api/workflows/flux_image_to_image/run", json=run)
+    assert answer.status_code == 202, answer.text
+    path = f"/api/assets/{asset_id}"
+    assert assert_problem(await service.client.delete(path), 409, "asset_in_use")["value"] == "1"
+    await service.remove_leftovers()
+    assert (await service.client.get(f"{path}/file")).status_code == 200
+    await service.fail(await service.claim(), EngineError("It failed."))
+    assert (await service.client.post(f"/api/jobs/{answer.json()['task_id']}/retry")).status_code == 201
+    assert_problem(await service.client.delete(path), 409, "asset_in_use")
+    await service.client.post(f"/api/assets/{answer.json()['asset_id']}/cancel")
     assert (await service.client.delete(path)).status_code == 204
 
 

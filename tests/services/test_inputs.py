@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,13 +12,14 @@ from sqlmodel import col
 
 from api.db import Sessions
 from api.domain.upload import UploadLimits
-from api.models import GeneratedAsset, InputImage, Job
+from api.errors import ConflictError, EngineError
+from api.models import GeneratedAsset, InputImage
 from api.models.base import utcnow
-from api.services import inputs
+from api.services import generation, inputs, jobs
 from api.services.unrecorded import discard_abandoned
 from api.settings import Settings
 from api.storage import Storage, open_storage
-from tests.job_rows import add
+from tests.job_rows import add, started
 from tests.service import png
 
 DAYS = 30
@@ -46,6 +48,49 @@ async def sweep(sessions: Sessions, storage: Storage) -> int:
         swept = await inputs.sweep(session, DAYS)
     await discard_abandoned(sessions, storage)
     return swept
+
+
+async def start_from(sessions: Sessions, storage: Storage, job_id: UUID, input_id: UUID) -> None:
+    """Make the picture of this job one that starts from that one."""
+    async with sessions.begin() as session:
+        found, _ = await inputs.find_all(session, storage, {"image": str(input_id)})
+        mine = sa.update(GeneratedAsset).where(col(GeneratedAsset.task_id) == job_id)
+        await session.execute(mine.values(generation_config={"inputs": found}))
+
+
+async def delete(sessions: Sessions, asset_id: UUID) -> None:
+    async with sessions.begin() as session:
+        await generation.delete(session, asset_id)
+
+
+def said(sessions: Sessions, verb: str) -> asyncio.Event:
+    """Set when the next statement with this verb is on its way to the database."""
+    heard = asyncio.Event()
+
+    @sa.event.listens_for(sessions.kw["bind"].sync_engine, "before_cursor_execute")
+    def listen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(verb):
+            heard.set()
+
+    return heard
+
+
+class SlowStorage:
+    """Answers the last of so many questions only when it is told to."""
+
+    def __init__(self, storage: Storage, *, asks: int) -> None:
+        self._storage, self._left = storage, asks
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def size(self, key: str) -> int | None:
+        self._left -= 1
+        if self._left == 0:
+            self.asked.set()
+            await self.answer.wait()
+        return await self._storage.size(key)
 
 
 async def test_an_unused_picture_goes_with_its_file_and_the_others_stay(
@@ -78,21 +123,79 @@ async def test_a_picture_that_is_asked_for_is_in_use_again(
         assert await sweep(sessions, storage) == 0
 
 
-async def test_nothing_goes_that_a_waiting_job_may_have_asked_for(
+async def test_nothing_goes_that_a_waiting_job_starts_from(
     sessions: Sessions, settings: Settings, tmp_path: Path
 ) -> None:
     async with open_storage(settings) as storage:
-        older, newer = [await keep(sessions, storage, settings, tmp_path, seed) for seed in (1, 2)]
-        job_id = await add(sessions, seconds_ago=(DAYS + 5) * 24 * 3600)
-        await age(sessions, older, DAYS + 9)
-        await age(sessions, newer, DAYS + 3)
+        wanted, other = [await keep(sessions, storage, settings, tmp_path, seed) for seed in (1, 2)]
+        lease = await started(sessions)
+        await start_from(sessions, storage, lease.job_id, wanted)
+        for input_id in (wanted, other):
+            await age(sessions, input_id, DAYS + 1)
         assert await sweep(sessions, storage) == 1
-        assert await left(sessions) == {newer}
         async with sessions.begin() as session:
-            job = await session.get(Job, job_id)
-            assert job is not None
-            job.status = "completed"
-        assert await sweep(sessions, storage) == 1
+            await jobs.fail(session, lease, EngineError("It failed."))
+            retried = await jobs.retry(session, lease.job_id)
+        assert (await sweep(sessions, storage), await left(sessions)) == (0, {wanted})
+        async with sessions.begin() as session:
+            await jobs.request_cancel(session, retried.id)
+        assert (await sweep(sessions, storage), await left(sessions)) == (1, set())
+
+
+async def test_nobody_waits_for_the_storage_to_write(sessions: Sessions, settings: Settings, tmp_path: Path) -> None:
+    async with open_storage(settings) as storage:
+        wanted = [await keep(sessions, storage, settings, tmp_path, seed) for seed in (1, 2)]
+        slow = SlowStorage(storage, asks=2)
+        async with sessions.begin() as session:
+            finding = asyncio.create_task(
+                inputs.find_all(session, slow, {str(n): str(each) for n, each in enumerate(wanted)})
+            )
+            await slow.asked.wait()
+            async with asyncio.timeout(5):
+                await add(sessions)
+            slow.answer.set()
+            found, faults = await finding
+    assert (len(found), faults) == (2, [])
+
+
+async def test_a_picture_that_goes_while_it_is_looked_for_is_not_found(
+    sessions: Sessions, settings: Settings, tmp_path: Path
+) -> None:
+    async with open_storage(settings) as storage:
+        wanted = await keep(sessions, storage, settings, tmp_path, 1)
+        await age(sessions, wanted, DAYS + 1)
+        slow = SlowStorage(storage, asks=1)
+        async with sessions.begin() as session:
+            finding = asyncio.create_task(inputs.find_all(session, slow, {"image": str(wanted)}))
+            await slow.asked.wait()
+            assert await sweep(sessions, storage) == 1
+            slow.answer.set()
+            found, (fault,) = await finding
+    assert (found, fault.code, fault.value) == ({}, "input_not_found", str(wanted))
+
+
+async def test_an_asset_that_is_being_asked_for_is_not_deleted(
+    sessions: Sessions, settings: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "made.png"
+    path.write_bytes(png(1))
+    async with open_storage(settings) as storage:
+        stored = await storage.put_file("assets/a.png", path)
+        asset = GeneratedAsset(prompt="x", status="completed", storage_path=stored.key)
+        asset.generation_config = {"output": {"sha256": stored.sha256}}
+        async with sessions.begin() as session:
+            session.add(asset)
+        async with sessions.begin() as session:
+            found, _ = await inputs.find_all(session, storage, {"image": str(asset.id)})
+            deletes = said(sessions, "DELETE")
+            deleting = asyncio.create_task(delete(sessions, asset.id))
+            await deletes.wait()
+            session.add(GeneratedAsset(prompt="y", generation_config={"inputs": found}))
+        with pytest.raises(ConflictError) as caught:
+            await deleting
+    assert caught.value.code == "asset_in_use"
+    async with sessions() as session:
+        assert await session.get(GeneratedAsset, asset.id) is not None
 
 
 async def test_a_row_whose_file_is_gone_is_made_whole_by_the_next_upload(
