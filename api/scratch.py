@@ -1,9 +1,10 @@
 """Temporary folders on the data disk that no crash leaves behind for long: each is named for its owner."""
 
+import asyncio
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from api.lease import new_owner, owner_is_dead
@@ -17,15 +18,16 @@ def scratch_root(settings: Settings) -> Path:
     return settings.masuka_data_dir / "tmp"
 
 
-@contextmanager
-def scratch(settings: Settings) -> Iterator[Path]:
-    """A folder of one's own, gone afterwards. Removing thousands of files takes a moment; nothing else blocks."""
+@asynccontextmanager
+async def scratch(settings: Settings) -> AsyncIterator[Path]:
+    """A folder of one's own, gone afterwards, also when it is cancelled while the files are removed."""
     path = scratch_root(settings) / new_owner()
     path.mkdir(parents=True)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        # In a thread: thousands of files on a slow disk take longer than an event loop may be busy.
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))
 
 
 def sweep(settings: Settings) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +44,7 @@ class Equipment:
     runners: Mapping[Kind, Runner] = field(default_factory=dict)
     duties: tuple[Duty, ...] = ()
     state: Callable[[], dict[str, Any]] = dict
-    """Said with every pulse."""
+    """Said with every pulse; called in a thread, as it may look into files."""
     survey: Survey | None = None
 
 
@@ -104,25 +104,26 @@ async def _hear_wake_ups(resources: Resources, queue: Queue, wake: asyncio.Event
             wake.set()
 
 
-async def pulse(resources: Resources, queue: Queue, state: Callable[[], dict[str, Any]]) -> None:
+async def pulse(resources: Resources, queue: Queue, state: Callable[[], Awaitable[dict[str, Any]]]) -> None:
     """Keep saying that this worker lives, and how it is; at the end, that it does no more."""
     who = {"host": socket.gethostname(), "pid": os.getpid()}
     try:
         while True:
             async with _best_effort("pulse_failed"):
-                await resources.redis.set(pulse_key(queue), json.dumps({**who, **state()}), ex=PULSE_LIFE_SECONDS)
+                said = json.dumps({**who, **await state()})  # no limit: a second thread would hang on the same disk
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await resources.redis.set(pulse_key(queue), said, ex=PULSE_LIFE_SECONDS)
             await asyncio.sleep(PULSE_SECONDS)
     finally:
-        async with _best_effort("pulse_not_ended"):
+        async with _best_effort("pulse_not_ended"), asyncio.timeout(ANSWER_SECONDS):
             await resources.redis.delete(pulse_key(queue))
 
 
 @contextlib.asynccontextmanager
 async def _best_effort(failure: str) -> AsyncIterator[None]:
-    """What Redis does not hear in time is logged as `failure`, and no more."""
+    """What cannot be told, or not in time, is logged as `failure`, and no more."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            yield
+        yield
     except (RedisError, OSError) as exc:
         log.warning(failure, error=str(exc))
 
@@ -150,12 +151,16 @@ def _heard(stopped: asyncio.Event, hurry: asyncio.Event) -> None:
 
 async def _work(dispatcher: Dispatcher, equipment: Equipment, stopped: asyncio.Event, hurry: asyncio.Event) -> None:
     resources, queue = dispatcher.resources, dispatcher.queue
+
+    async def state() -> dict[str, Any]:
+        return {**dispatcher.state(), **await asyncio.to_thread(equipment.state)}
+
     duties: tuple[Duty, ...] = (
         dispatcher.heartbeat(),
         dispatcher.look_for_work(),
         dispatcher.hear_cancels(),
         answer_bells(resources, dispatcher),
-        pulse(resources, queue, lambda: {**dispatcher.state(), **equipment.state()}),
+        pulse(resources, queue, state),
         *equipment.duties,
     )
     log.info("worker_started", queue=queue.value)

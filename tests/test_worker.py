@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ from tests.owners import dead_owner
 from tests.service import with_values
 from tests.tasks.stage import Stage, complete
 from tests.up_process import environment
-from tests.waiting import until_async
+from tests.waiting import until, until_async
 
 
 @pytest.fixture
@@ -63,6 +64,24 @@ async def working(
 async def pulse_of(resources: Resources) -> dict[str, object] | None:
     said = await resources.redis.get(pulse_key(Queue.GPU))
     return None if said is None else json.loads(said)
+
+
+async def test_the_worker_goes_on_while_a_slow_disk_keeps_it_from_saying_how_it_is(
+    settings: Settings, valkey_url: str, resources: Resources
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slowly() -> dict[str, object]:
+        asked.set()
+        return {"waited": answered.wait(5)}
+
+    async with working(settings, valkey_url, Equipment(state=slowly)):
+        await until(asked.is_set)
+        answered.set()
+        await until_async(lambda: pulse_of(resources))
+        said = await pulse_of(resources)
+        assert said is not None
+        assert said["waited"] is True
 
 
 async def test_it_says_who_and_how_it_is_until_it_ends(

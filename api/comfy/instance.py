@@ -15,7 +15,7 @@ from api.comfy import memory
 from api.comfy.client import ComfyClient
 from api.comfy.errors import OUT_OF_MEMORY_HINT, EngineDied
 from api.comfy.log import ChildLog
-from api.comfy.process import accepts, describe_exit, end_group, keep_awake
+from api.comfy.process import accepts, describe_exit, end_group, guard
 from api.errors import EngineError
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ class Instance:
         self._held_at_start = 0
         self._ended_by_us = False
         self._pump = asyncio.create_task(_pump(process, child_log), name="comfyui-log")
-        self._guard = asyncio.create_task(keep_awake(process), name="comfyui-guard")
+        self._guard = asyncio.create_task(guard(process), name="comfyui-guard")
 
     @classmethod
     async def start(
@@ -100,6 +100,7 @@ class Instance:
         """End the process and all it started; who waits for a prompt gets EngineDied."""
         self._ended_by_us = True
         await end_group(self.process)
+        await asyncio.wait({self._guard})  # it kills what a process that died by itself has left
 
     async def end(self) -> None:
         """Kill it and close what belongs to it."""
@@ -108,7 +109,6 @@ class Instance:
         await self._last_words()
         # A process that has left the group may hold the pipe open.
         self._pump.cancel()
-        self._guard.cancel()
         self._log.close()
 
     async def explained(self, death: EngineDied) -> EngineDied:

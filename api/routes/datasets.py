@@ -134,7 +134,7 @@ async def create_dataset(
 ) -> Any:
     """Upload images (with captions), or one zip; answers for every file what became of it."""
     limits = UploadLimits.of(settings)
-    with scratch(settings) as workdir:
+    async with scratch(settings) as workdir:
         received = await receive_multipart(request, workdir / "upload", limits)
         form = parse_fields(received.fields, DatasetForm)
 

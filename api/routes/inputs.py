@@ -58,7 +58,7 @@ class InputOut(BaseModel):
 async def create_input(request: Request, resources: ResourcesDep, settings: SettingsDep, once: OnceDep) -> Any:
     """Upload a picture or a mask; it is kept as long as it is used, and MASUKA_INPUT_DAYS longer."""
     limits = UploadLimits.of(settings)
-    with scratch(settings) as workdir:
+    async with scratch(settings) as workdir:
         received = await receive_multipart(request, workdir / "upload", limits)
         if len(received.files) != 1:
             raise InputError(

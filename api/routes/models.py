@@ -114,7 +114,7 @@ async def import_model(
     """Take a LoRA made elsewhere: checked against the base model before it is kept."""
     limits = UploadLimits.of(settings)
     limits = replace(limits, file_bytes=limits.total_bytes)  # MASUKA_MAX_FILE_MB is for pictures; LoRAs are larger
-    with scratch(settings) as workdir:
+    async with scratch(settings) as workdir:
         received = await receive_multipart(request, workdir / "upload", limits)
         form = parse_fields(received.fields, ImportForm)
         if len(received.files) != 1:

@@ -42,7 +42,7 @@ async def generate(kit: GpuKit, attempt: Attempt) -> None:
     await make_room(attempt, picture_need(asset))
     base = kit.base(asset.generation_config["base_model"])
     async with AsyncExitStack() as stack:
-        workdir = stack.enter_context(scratch(kit.settings))
+        workdir = await stack.enter_async_context(scratch(kit.settings))
         files = await _provide_files(kit, attempt, asset.generation_config, stack)
         prefix = kit.comfy().output_prefix(attempt.prompt_id)
         graph = with_output_prefix(_graph(template, asset, base, files), prefix)

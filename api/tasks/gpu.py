@@ -121,7 +121,7 @@ class GpuKit:
         await require_back(before)
 
     def state(self) -> dict[str, Any]:
-        """For the worker's pulse."""
+        """For the worker's pulse; it looks into the installed models' folders, so call it in a thread."""
         return {
             "comfyui": self._comfy_state(),
             "comfyui_error": self.comfy_error,

@@ -13,7 +13,7 @@ from typing import Any
 
 from api.domain.engine import InstalledBase, TrainerInstall
 from api.domain.training import FluxTrainingConfig
-from api.errors import ConflictError, EngineError
+from api.errors import ConflictError, EngineError, RetryableError
 from api.processes import boot_id, process_start
 from api.settings import PROJECT_ROOT
 from api.trainer.proc import Group, look_at_group, signal_group
@@ -131,7 +131,8 @@ async def start(
 
     Files of an earlier run are kept as `run-N`; the trainer resumes from its newest training checkpoint, which is
     that of step `resumed_at` (0: there is none).
-    Raises ConflictError `trainer_running`, EngineError `trainer_not_started`.
+    Raises ConflictError `trainer_running`, EngineError `trainer_not_started`, RetryableError
+    `trainer_start_slow` when it took too long; nothing of it is left then.
     """
     earlier = recall(workdir)
     if earlier is not None and not earlier.gone():
@@ -212,10 +213,24 @@ async def _launch(workdir: Workdir) -> None:
         async with asyncio.timeout(START_SECONDS):
             code = await process.wait()
     except TimeoutError as exc:
-        process.kill()
-        raise _not_started(workdir) from exc
+        await _give_up(process, workdir)
+        raise RetryableError(
+            f"The trainer's runner was not ready after {START_SECONDS:.0f} s.",
+            code="trainer_start_slow",
+            hint="The machine or its disk is very busy.",
+        ) from exc
     if code != 0:
         raise _not_started(workdir)
+
+
+async def _give_up(process: asyncio.subprocess.Process, workdir: Workdir) -> None:
+    """Leave nothing of a start: the kernel kills a runner that is not ready with the process that waits for it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+    left = recall(workdir)
+    if left is not None:
+        await left.stop(0)
 
 
 def _not_started(workdir: Workdir) -> EngineError:

@@ -154,17 +154,25 @@ def _next_signal(deadline: float | None) -> int | None:
 
 
 def _detached(work: Callable[[Callable[[], None]], None]) -> NoReturn:
-    """Run `work(ready)` in a new session of a new process; exit 0 once that called `ready`, 1 if it ended before."""
+    """Run `work(ready)` in a new session of a new process; exit 0 once that called `ready`, 1 if it ended before.
+
+    Who kills this process before `ready` kills the new one, too, which would else begin when nobody waits for it.
+    """
+    libc, starter = ctypes.CDLL(None), os.getpid()
     read, write = os.pipe()
     if os.fork():
         os.close(write)
         os._exit(0 if os.read(read, 1) else 1)
     os.close(read)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != starter:
+        os._exit(1)
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def ready() -> None:
-        os.write(write, b"1")
+        libc.prctl(_PR_SET_PDEATHSIG, 0)
+        os.write(write, b"1")  # raises BrokenPipeError when the starter was killed just now
         os.close(write)
 
     work(ready)

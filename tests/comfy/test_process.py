@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from api.comfy import child
-from api.comfy.process import accepts, describe_exit, end_group, free_port, keep_awake
+from api.comfy.process import accepts, describe_exit, end_group, free_port, guard
 from tests.waiting import until
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -18,6 +18,8 @@ FORKS = (
     "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
     "print(p.pid, flush=True); time.sleep(60)"
 )
+
+LEAVES_ONE = FORKS.replace("'])", "'], start_new_session=True)")
 
 STARTS_A_CHILD = (
     "import os, subprocess, sys, time;"
@@ -33,6 +35,12 @@ async def start(*command: str) -> tuple[Process, bytes]:
     return process, await process.stdout.readline()
 
 
+async def closed(process: Process) -> None:
+    """When nobody holds its pipe any more."""
+    assert process.stdout is not None
+    await process.stdout.read()
+
+
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -41,6 +49,7 @@ async def test_ending_a_group_ends_the_processes_that_its_leader_started():
     process, line = await start("-c", FORKS)
     await end_group(process)
     await until(lambda: gone(int(line)))
+    await closed(process)
     assert process.returncode == -signal.SIGTERM
 
 
@@ -64,17 +73,41 @@ async def test_a_process_that_somebody_has_stopped_is_woken_with_what_it_started
     started = psutil.Process(int(line))
     os.killpg(process.pid, signal.SIGSTOP)
     await until(lambda: started.status() == psutil.STATUS_STOPPED)
-    guard = asyncio.create_task(keep_awake(process))
+    guarding = asyncio.create_task(guard(process))
     await until(lambda: psutil.STATUS_STOPPED not in (started.status(), psutil.Process(process.pid).status()))
     await end_group(process)
     async with asyncio.timeout(5):
-        await guard
+        await guarding
+        await closed(process)
 
 
-async def test_ending_what_has_ended_is_no_error():
+async def test_nothing_is_sent_to_a_pid_whose_process_has_ended(monkeypatch):
     process, _ = await start("-c", "")
     await process.wait()
+    sent = []
+    monkeypatch.setattr(os, "killpg", lambda *signal_to: sent.append(signal_to))
     await end_group(process)
+    assert not sent
+
+
+async def test_what_a_process_that_dies_by_itself_leaves_behind_is_killed_at_once():
+    process, line = await start("-c", FORKS)
+    guarding = asyncio.create_task(guard(process))
+    process.kill()
+    async with asyncio.timeout(5):
+        await guarding
+        await closed(process)
+    await until(lambda: gone(int(line)))
+
+
+async def test_a_stranger_that_holds_the_pipe_keeps_nobody_waiting():
+    process, line = await start("-c", LEAVES_ONE)
+    stranger = psutil.Process(int(line))
+    async with asyncio.timeout(4):
+        await end_group(process)
+    assert stranger.is_running()
+    stranger.kill()
+    await closed(process)
 
 
 async def test_a_child_dies_with_the_process_that_started_it():

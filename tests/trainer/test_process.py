@@ -9,13 +9,13 @@ import sys
 import psutil
 import pytest
 
-from api.errors import ConflictError, EngineError
+from api.errors import ConflictError, EngineError, RetryableError
 from api.processes import process_start
 from api.trainer.events import follow, read_events
 from api.trainer.messages import Completed, Ignored, Interrupted, Step
 from api.trainer.outcome import read_exit
 from api.trainer.process import RunnerHandle, find, recall, start
-from api.trainer.workdir import Workdir
+from api.trainer.workdir import Workdir, write_json
 from tests.trainer.conftest import told, until
 
 RUN = [("steps", 3), ("complete", None)]
@@ -267,6 +267,35 @@ async def test_a_trainer_that_is_not_there_is_a_clear_error(workdir: Workdir) ->
 
     assert caught.value.code == "trainer_not_started"
     assert find(workdir) is None
+
+
+async def test_a_start_that_takes_too_long_may_be_tried_again(
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.trainer.process.START_SECONDS", 0.0)
+    with pytest.raises(RetryableError) as caught:
+        await start(workdir, told(*RUN), job_id="job")
+    assert caught.value.code == "trainer_start_slow"
+    assert find(workdir) is None
+    monkeypatch.undo()
+
+    await start(workdir, told(*RUN), job_id="job")
+
+    assert [event async for event in follow(workdir)][-1].message == Completed()
+
+
+async def test_a_runner_that_is_not_ready_dies_with_the_process_that_waits_for_it(workdir: Workdir) -> None:
+    write_json(workdir.spec, {"argv": ["/bin/sleep", "60"], "env": {}, "grace_seconds": 1, "webhook": {}})
+    os.mkfifo(workdir.stdout)  # who opens it waits: a very slow disk
+    starter = await asyncio.create_subprocess_exec(sys.executable, "-m", "api.trainer.runner", str(workdir.root))
+    await until(workdir.webhook.exists)
+    (runner,) = psutil.Process(starter.pid).children()
+
+    starter.kill()
+    await starter.wait()
+
+    await until(lambda: process_start(runner.pid) is None)
+    assert recall(workdir) is None
 
 
 async def test_a_trainer_may_be_interrupted_even_if_we_were_started_in_the_background(workdir: Workdir) -> None:
