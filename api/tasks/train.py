@@ -158,16 +158,12 @@ def _precision(base: InstalledBase) -> str:
 async def _follow(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
     """Until the trainer has ended; its training checkpoints are stored as they appear."""
     async with keeping_checkpoints(attempt, workdir, row.id, row.config["checkpoints_kept"]) as keeper:
-        try:
-            state, offset = await _catch_up(attempt, workdir, row)
-            keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
-            async for event in follow(workdir, offset):
-                state = fold(state, event.message, event.time)
-                keeper.saw(state.checkpoints)
-                await attempt.progress(**_shown(state))
-        except asyncio.CancelledError:
-            await _stop_if_asked(attempt, workdir)  # now: an upload takes a moment to end
-            raise
+        state, offset = await _catch_up(attempt, workdir, row)
+        keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
+        async for event in follow(workdir, offset):
+            state = fold(state, event.message, event.time)
+            keeper.saw(state.checkpoints)
+            await attempt.progress(**_shown(state))
 
 
 async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> tuple[TrainingState, int]:
