@@ -31,6 +31,8 @@ JOBS = 4
 """So few that the same one is met again and again."""
 EXAMPLES = {"sqlite": 25, "postgres": 12}
 STEPS = 40
+RETRIED = 1_000_000
+"""The age of jobs created now begins here: those that `create` makes are older than whatever happens."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,16 @@ class Modelled:
     step: int = 0
     error: str | None = None
     superseded: bool = False
+    ended_among: int = 0
+    """How many jobs there were when it ended; 0 while it has not."""
 
     @property
     def is_training_that_ended(self) -> bool:
-        """And had begun; all jobs here are older than any end."""
+        """And had begun."""
         return self.kind is Kind.TRAINING and self.grants > 0 and self.status in TERMINAL
+
+    def was_there_when_ended(self, other: "Modelled") -> bool:
+        return self.age < RETRIED + other.ended_among
 
     def ended(self, status: str, error: str | None = None) -> "Modelled":
         return replace(self, status=status, owner=None, error=error)
@@ -162,7 +169,8 @@ class JobMachine(RuleBasedStateMachine):
     def _rank(self, affinity: str | None, job_id: UUID) -> tuple[bool, int, bool, int, bool, int]:
         job, is_training = self.model[job_id], self.model[job_id].kind is Kind.TRAINING
         interrupted = is_training and job.grants > 0
-        waited = not is_training and any(other.is_training_that_ended for other in self.model.values())
+        trainings = [other for other in self.model.values() if other.is_training_that_ended]
+        waited = not is_training and any(job.was_there_when_ended(training) for training in trainings)
         switch = 0 if affinity is None or job.overdue else 1 if job.affinity == affinity else 2
         return (not interrupted, -job.priority, not waited, switch, not job.overdue, job.age)
 
@@ -250,13 +258,16 @@ class JobMachine(RuleBasedStateMachine):
             return
         new = self.do(jobs.retry, job_id)
         self.model[job_id] = replace(old, superseded=True)
-        age = len(self.model) + 1_000_000  # created now: younger than all that `create` makes
+        age = RETRIED + len(self.model)
         self.model[new.id] = Modelled(old.kind, old.priority, old.affinity, overdue=False, age=age, max_attempts=3)
 
     # ---- always --
 
     @invariant()
     def rows_say_what_the_model_says(self) -> None:
+        for job_id, job in self.model.items():
+            if job.status in TERMINAL and not job.ended_among:
+                self.model[job_id] = replace(job, ended_among=len(self.model))
         self.run(self._compare())
 
     async def _compare(self) -> None:
