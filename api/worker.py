@@ -24,7 +24,8 @@ from api.resources import Resources, open_resources, until_reachable
 from api.services.workers import PULSE_LIFE_SECONDS, PULSE_SECONDS, pulse_key
 from api.settings import Settings, load_settings
 from api.signs import give_signs
-from api.tasks.dispatch import Dispatcher, Runner, Survey
+from api.tasks.admission import Survey
+from api.tasks.dispatch import Dispatcher, Runner
 
 log = structlog.get_logger(__name__)
 

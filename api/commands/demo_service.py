@@ -10,7 +10,7 @@ from uuid import UUID
 
 from api.bind import base_url, free_port
 from api.settings import Settings
-from api.tasks.train import workdir_of
+from api.tasks.training_folder import workdir_of
 from api.trainer.workdir import Workdir
 
 STOP_SECONDS = 60

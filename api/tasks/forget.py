@@ -21,7 +21,7 @@ from api.resources import Resources
 from api.services import checkpoints
 from api.settings import Settings
 from api.storage.files import in_thread
-from api.tasks.train import workdirs
+from api.tasks.training_folder import workdirs
 from api.trainer import process
 from api.trainer.workdir import Workdir
 

@@ -3,10 +3,6 @@
 import asyncio
 import re
 import shutil
-from functools import partial
-from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -17,37 +13,27 @@ from api.domain.engine import InstalledBase
 from api.domain.job import StopReason
 from api.domain.training import FluxTrainingConfig
 from api.engines import catalogue, gpu, locate
-from api.errors import EngineError, JobError, RetryableError
+from api.errors import EngineError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
-from api.services import checkpoints, datasets, lora_intake
-from api.services.lora_intake import KeptLora
-from api.services.unrecorded import unrecorded
-from api.settings import Settings
-from api.storage.files import in_thread
+from api.services import datasets
 from api.tasks.attempt import Attempt
-from api.tasks.checkpoints import keeping_checkpoints, provide_checkpoint
+from api.tasks.checkpoints import provide_checkpoint
 from api.tasks.dataset_files import provide_dataset
+from api.tasks.following import follow_trainer, percent
 from api.tasks.gpu import GpuKit
-from api.tasks.patience import patiently
 from api.tasks.room import make_room, training_need
+from api.tasks.trained_lora import keep, offer
 from api.tasks.trainer_watch import watched
+from api.tasks.training_folder import workdir_of
 from api.trainer import process
 from api.trainer.checkpoint_stop import stop_at_checkpoint
-from api.trainer.events import follow, read_events
-from api.trainer.lora import write_with_alpha
-from api.trainer.messages import Step
 from api.trainer.outcome import OutcomeStatus, outcome
 from api.trainer.process import RunnerHandle
-from api.trainer.state import TrainingStage, TrainingState, fold
 from api.trainer.workdir import Workdir
 
 log = structlog.get_logger(__name__)
 
-TRAINED_PERCENT = 98.0
-"""Training fills the bar up to here; checking and storing the LoRA is the rest."""
-MOST_RETOLD = 500
-"""Of the steps that went by without a worker; evenly spread when there were more."""
 LOG_LINES = 40
 LOG_CHARACTERS = 6000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -81,28 +67,14 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
             resumed_at = await provide_checkpoint(attempt, workdir, row.id)
             await _start(kit, attempt, workdir, row, base, resumed_at)
         async with watched(attempt, workdir):
-            await _follow(attempt, workdir, row)
+            await follow_trainer(attempt, workdir, row)
             await _require_success(workdir)
     except asyncio.CancelledError:
         await _stop_if_asked(attempt, workdir)
         raise
     attempt.release_gpu()
-    await _offer(kit, await _keep(attempt, workdir, row, base))
+    await offer(kit, await keep(attempt, workdir, row, base))
     await asyncio.to_thread(_tidy, workdir)
-
-
-def workdir_of(settings: Settings, session_id: UUID) -> Workdir:
-    """All jobs of a session work in the same folder, so that each takes up what those before it have done."""
-    return Workdir(_workdirs_root(settings) / str(session_id))
-
-
-def workdirs(settings: Settings) -> list[Workdir]:
-    """Of every session that was ever begun here; a folder has its session's id as its name."""
-    return [Workdir(folder) for folder in _workdirs_root(settings).glob("*")]
-
-
-def _workdirs_root(settings: Settings) -> Path:
-    return settings.masuka_data_dir / "training"
 
 
 async def _session_of(session: AsyncSession, attempt: Attempt) -> TrainingSession:
@@ -110,9 +82,6 @@ async def _session_of(session: AsyncSession, attempt: Attempt) -> TrainingSessio
     if row is None:
         raise EngineError("The session of this job is gone.", code="session_gone", value=str(attempt.job_id))
     return row
-
-
-# ---- the trainer -------------------------------------------------------------------------------------------------
 
 
 async def _has_run(workdir: Workdir, attempt: Attempt) -> bool:
@@ -136,7 +105,7 @@ async def _start(
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
     message = f"Resuming from step {resumed_at}" if resumed_at else "Starting the trainer"
-    await attempt.progress(urgent=True, message=message, step=resumed_at, progress=_percent(resumed_at, config.steps))
+    await attempt.progress(urgent=True, message=message, step=resumed_at, progress=percent(resumed_at, config.steps))
     # A trainer that is half started when the attempt is stopped would be one that nobody knows.
     await see_through(process.start(workdir, install, job_id=str(attempt.job_id), resumed_at=resumed_at))
 
@@ -153,37 +122,6 @@ def _precision(base: InstalledBase) -> str:
             hint="Train on a machine with a larger GPU.",
         )
     return best.value
-
-
-async def _follow(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
-    """Until the trainer has ended; its training checkpoints are stored as they appear."""
-    async with keeping_checkpoints(attempt, workdir, row.id, row.config["checkpoints_kept"]) as keeper:
-        state, offset = await _catch_up(attempt, workdir, row)
-        keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
-        async for event in follow(workdir, offset):
-            state = fold(state, event.message, event.time)
-            keeper.saw(state.checkpoints)
-            await attempt.progress(**_shown(state))
-
-
-async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> tuple[TrainingState, int]:
-    """The state after all that the trainer has said before we came, and where in the file that ends.
-
-    Clients are told of the steps that they missed, so that a loss curve has no gap where no worker was.
-    """
-    resumed_at = await asyncio.to_thread(process.resumed_step, workdir)
-    state = TrainingState(step=resumed_at, resumed_at=resumed_at, total_steps=row.config["steps"])
-    missed: list[TrainingState] = []
-    offset = 0
-    while events := await asyncio.to_thread(read_events, workdir, offset):
-        for event in events:
-            state = fold(state, event.message, event.time)
-            if isinstance(event.message, Step) and event.message.step > attempt.step:
-                missed.append(state)
-        offset = events[-1].offset
-    await attempt.retell(_shown(past) for past in missed[:: len(missed) // MOST_RETOLD + 1])
-    await attempt.progress(urgent=True, **_shown(state))
-    return state, offset
 
 
 async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
@@ -207,32 +145,6 @@ async def _stop_to_resume(attempt: Attempt, handle: RunnerHandle) -> None:
     await attempt.progress(urgent=True, message=message)
 
 
-def _shown(state: TrainingState) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "stage": state.stage.value,
-        "message": _sentence(state),
-        "progress": _percent(state.step, state.total_steps),
-        "step": state.step,
-        "loss": state.loss,
-        "learning_rate": state.learning_rate,
-        "eta_seconds": None if state.eta_seconds is None else round(state.eta_seconds, 1),
-    }
-    return shown | ({"total_steps": state.total_steps} if state.total_steps else {})
-
-
-def _percent(step: int, total_steps: int) -> float:
-    return TRAINED_PERCENT * step / total_steps if total_steps else 0.0
-
-
-def _sentence(state: TrainingState) -> str:
-    if state.stage is TrainingStage.TRAINING:
-        return f"Step {state.step} of {state.total_steps}"
-    if state.stage is TrainingStage.STARTING and state.resumed_at:
-        return f"Resuming from step {state.resumed_at}"
-    text = state.stage.value.replace("_", " ").capitalize()
-    return f"{text} {state.stage_current}/{state.stage_total}" if state.stage_total else text
-
-
 async def _require_success(workdir: Workdir) -> None:
     ended = await outcome(workdir)
     if ended is None:
@@ -252,53 +164,8 @@ def last_lines(text: str) -> str:
     return "\n".join(clean.splitlines()[-LOG_LINES:])[-LOG_CHARACTERS:]
 
 
-# ---- files -------------------------------------------------------------------------------------------------------
-
-
-async def _keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> KeptLora:
-    """Check the final LoRA, write its alpha, store it, and record it: the training is complete."""
-    await attempt.progress(
-        urgent=True, stage="storing", progress=TRAINED_PERCENT, message="Checking and storing the LoRA"
-    )
-    metadata = {"masuka_session": str(row.id), "masuka_base_model": base.name}
-    await in_thread(write_with_alpha, workdir.final_lora, workdir.finished, row.config["alpha"], metadata)
-    checked, sha256 = await lora_intake.check(workdir.finished, base)
-    key, storage = lora_intake.file_key(row.name, sha256, attempt.tag), attempt.resources.storage
-    async with unrecorded(attempt.resources.sessions, storage, key, attempt.lease.owner):
-        # It waits without the GPU, and what it has cost hours to make is stored whenever the storage is back.
-        put = partial(lora_intake.put, storage, key, workdir.finished, checked)
-        kept = await patiently(attempt, put, for_ever=True)
-        await attempt.complete(lambda session: _record(session, row, base, kept))
-    return kept
-
-
-async def _offer(kit: GpuKit, kept: KeptLora) -> None:
-    """Have the LoRA where ComfyUI sees it; if that fails now, the first picture with it tries again."""
-    try:
-        await kit.loras.provide(kept.stored.key, kept.stored.sha256)
-    except JobError as exc:
-        log.warning("lora_not_offered", error=exc.detail)
-
-
 def _tidy(workdir: Workdir) -> None:
     """The LoRA is registered: keep the logs and the messages, drop what was only needed for it."""
     workdir.finished.unlink(missing_ok=True)
     for folder in workdir.working_state:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-# ---- in the database ---------------------------------------------------------------------------------------------
-
-
-async def _record(session: AsyncSession, row: TrainingSession, base: InstalledBase, kept: KeptLora) -> None:
-    await lora_intake.add_model(
-        session,
-        kept,
-        name=row.name,
-        base=base,
-        metadata={"alpha": row.config["alpha"], "steps": row.config["steps"]},
-        training_session_id=row.id,
-        model_type=row.model_type,
-        trigger_word=row.config["trigger_word"],
-    )
-    await checkpoints.unmark(session, row.id)

@@ -21,7 +21,8 @@ from api.services.trainings import TrainFluxRequest
 from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
 from api.tasks.gpu import GpuKit
-from api.tasks.train import train, workdir_of
+from api.tasks.train import train
+from api.tasks.training_folder import workdir_of
 from api.trainer import process
 from api.trainer.workdir import Workdir
 from tests.job_rows import read
