@@ -26,13 +26,13 @@ def read_usage(folder: Path) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a job will have on the disk in all. What is in its folder already is part of it."""
+    """What a job will have on the disk in all. What is in its folders already is part of it."""
 
     total: int
-    folder: Path | None = None
+    folders: tuple[Path, ...] = ()
 
     def left(self) -> int:
-        return max(0, self.total - (0 if self.folder is None else folder_bytes(self.folder)))
+        return max(0, self.total - sum(map(folder_bytes, self.folders)))
 
 
 class DiskSpace:

@@ -46,14 +46,17 @@ async def test_what_a_job_has_written_is_no_longer_owed_to_it(tmp_path: Path) ->
     (work / "deep").mkdir(parents=True)
     (work / "deep" / "file").write_bytes(b"x" * 60)
     disk = DiskSpace(tmp_path, 0, Space(free=100))
-    disk.promise("a", Need(90, work))
+    disk.promise("a", Need(90, (work,)))
     assert await disk.ask("b", Need(70)) == 0
     assert await disk.ask("c", Need(1)) == 1
 
 
 async def test_a_job_that_resumes_asks_only_for_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x" * 60)
-    assert await DiskSpace(tmp_path, 0, Space(free=30)).ask("a", Need(90, tmp_path)) == 0
+    folders = tmp_path / "work", tmp_path / "stored"
+    for folder in folders:
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x" * 30)
+    assert await DiskSpace(tmp_path, 0, Space(free=30)).ask("a", Need(90, folders)) == 0
 
 
 def test_a_folder_that_is_not_there_has_no_bytes(tmp_path: Path) -> None:

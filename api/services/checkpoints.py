@@ -52,9 +52,14 @@ async def store(
     return marked
 
 
+def folder_key(session_id: UUID) -> str:
+    """Below it are the stored files of all training checkpoints of this session."""
+    return f"trainings/{session_id}"
+
+
 def _key(row: TrainingCheckpoint, name: str) -> str:
     # With the row's id no other upload of this step, whoever's it is, can ever meet these files.
-    return f"trainings/{row.session_id}/checkpoint-{row.step:06d}-{row.id.hex[:8]}/{name.lower().lstrip('.')}"
+    return f"{folder_key(row.session_id)}/checkpoint-{row.step:06d}-{row.id.hex[:8]}/{name.lower().lstrip('.')}"
 
 
 async def _mark_stored(

@@ -12,7 +12,8 @@ from api.domain.training import FluxTrainingConfig
 from api.engines import locate
 from api.errors import JobError
 from api.models import DatasetImage, GeneratedAsset, TrainingSession
-from api.settings import Settings
+from api.services.checkpoints import folder_key
+from api.storage import Storage
 from api.tasks.attempt import Attempt
 from api.trainer.workdir import Workdir
 
@@ -66,13 +67,17 @@ async def wait_for_floor(attempt: Attempt, reason: str) -> None:
 
 
 async def training_need(
-    settings: Settings, row: TrainingSession, base: InstalledBase, images: Sequence[DatasetImage], workdir: Workdir
+    storage: Storage, row: TrainingSession, base: InstalledBase, images: Sequence[DatasetImage], workdir: Workdir
 ) -> Need:
-    """Raises UnavailableError `base_model_not_installed`, EngineError `weights_unreadable`."""
+    """In its work folder, and for the stored training checkpoints where the storage is on this disk, too.
+
+    Raises UnavailableError `base_model_not_installed`, EngineError `weights_unreadable`."""
     config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
     layers = await asyncio.to_thread(locate.base_lora_targets, base)
     sizes = [image.size_bytes for image in images]
-    return Need(training_bytes(config, layers, sizes, stored_here=not settings.s3_bucket_name), workdir.root)
+    stored = storage.local_path(folder_key(row.id))
+    total = training_bytes(config, layers, sizes, stored_here=stored is not None)
+    return Need(total, (workdir.root,) if stored is None else (workdir.root, stored))
 
 
 def picture_need(asset: GeneratedAsset) -> Need:

@@ -51,7 +51,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         images = await datasets.images(session, row.dataset_id) if row.dataset_id else []
     workdir = workdir_of(kit.settings, row.id)
     base = kit.base(row.config["base_model"])
-    need = await training_need(kit.settings, row, base, images, workdir)
+    need = await training_need(attempt.resources.storage, row, base, images, workdir)
     try:
         await attempt.progress(
             urgent=True, stage="preparing", message="Freeing the GPU", total_steps=row.config["steps"]

@@ -20,7 +20,7 @@ from api.queue import CANCEL_CHANNEL
 from api.resources import Resources
 from api.services import jobs
 from api.services.turns import Pending, Turn, next_pending
-from api.tasks import dispatch
+from api.tasks import admission, dispatch
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
 from tests.job_rows import add, assert_sound, claim, expire, read
@@ -113,7 +113,7 @@ async def test_whose_turn_it_is_is_looked_up_again_when_a_training_left_meanwhil
         stage.running[first].release_gpu()
         return found
 
-    monkeypatch.setattr(dispatch, "next_pending", leaving)
+    monkeypatch.setattr(admission, "next_pending", leaving)
     await dispatcher.pump()
 
     await stage.entered(first, picture)

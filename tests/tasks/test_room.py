@@ -1,6 +1,7 @@
 """Jobs begin when the disk has room for them, and wait for it where everyone can see it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -8,8 +9,12 @@ import pytest
 from api.disk import Need
 from api.domain.disk import GB
 from api.domain.job import Kind, Queue
+from api.engines import locate
+from api.models import TrainingSession
 from api.resources import Resources
 from api.services import jobs
+from api.services.checkpoints import folder_key
+from api.settings import Settings
 from api.tasks import room
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
@@ -17,6 +22,7 @@ from api.tasks.room import make_room
 from tests.job_rows import add, read
 from tests.space import Space, on_disk
 from tests.tasks.stage import Stage, complete, nothing_to_record, on_duty, published
+from tests.tasks.trainings import begin
 from tests.waiting import until, until_async
 
 
@@ -83,6 +89,21 @@ async def ended(resources: Resources, job_id: UUID) -> str:
 
     await until_async(over)
     return (await read(resources.sessions, job_id)).status
+
+
+async def test_a_training_owes_the_disk_no_longer_what_its_checkpoints_have_in_the_storage(
+    resources: Resources, settings: Settings, tmp_path: Path
+) -> None:
+    training = await begin(resources, tmp_path)
+    async with resources.sessions() as session:
+        row = await session.get_one(TrainingSession, training.id)
+    base = locate.base_model(settings, "flux-tiny")
+    need = await room.training_need(resources.storage, row, base, [], training.workdir)
+    assert need.left() == need.total
+    checkpoint = tmp_path / "optimizer.bin"
+    checkpoint.write_bytes(b"x" * 1000)
+    await resources.storage.put_file(f"{folder_key(training.id)}/checkpoint-000004-0/optimizer.bin", checkpoint)
+    assert need.left() == need.total - 1000
 
 
 async def test_a_job_waits_for_room_says_how_much_and_goes_on(
