@@ -7,7 +7,8 @@ from typing import Any
 from api.domain.graph import Link, Node, Value, as_link, read_nodes, upstream
 from api.domain.markers import LORAS, Slot
 from api.domain.nodes import FILE_INPUTS, IMAGE_FOLDER, InputKind, ModelFiles, NodeCatalogue, NodeClass, NodeInput
-from api.domain.parameters import OURS, shown, spec_of
+from api.domain.parameter import shown
+from api.domain.parameters import OURS, spec_of
 from api.domain.workflow import OUTPUT_CLASS, WorkflowTemplate
 from api.errors import Fault
 

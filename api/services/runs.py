@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.domain.generation import MAX_IMAGES, MAX_SEED, LoraChoice, affinity, require_stack, seeds_from
 from api.domain.job import Kind
 from api.domain.nodes import ModelFiles
-from api.domain.parameters import KNOWN, ParameterKind, ParameterSpec, resolve, specs_of
+from api.domain.parameter import ParameterKind, ParameterSpec
+from api.domain.parameters import KNOWN, resolve, specs_of
 from api.domain.trigger_words import with_trigger_words
 from api.domain.workflow import WorkflowInvalidError
 from api.domain.workflow_check import check_template, fixed_files

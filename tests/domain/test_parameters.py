@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator, meta
 
 from api.domain.generation import MAX_SEED
-from api.domain.parameters import ParameterKind, ParameterSpec, json_schema, resolve, specs_of
+from api.domain.parameter import ParameterKind, ParameterSpec
+from api.domain.parameters import json_schema, resolve, specs_of
 from api.errors import Fault
 from tests.domain.graphs import FILES, GRAPH, catalogue, changed, template_of
 
