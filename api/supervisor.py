@@ -15,8 +15,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from api import redis_server
-from api.bind import base_url, free_port, reachable, require_free
+from api.bind import free_port, require_free
 from api.child import ChildSpec, Tell, keep
+from api.door import Door, lives, tell_when_ready
 from api.errors import ConfigError
 from api.leftovers import end_leftovers
 from api.redis_address import socket_path
@@ -27,10 +28,6 @@ from api.signs import Watch
 POLL_SECONDS = 0.05
 REDIS_SECONDS = 30.0
 REDIS_STOP_SECONDS = 3.0
-ANSWER_SECONDS = 2.0
-READY_ANSWER_SECONDS = 30.0
-EAGER_SECONDS = 10.0
-SELDOM_SECONDS = 10.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MODULES = {"api": "api.serve", "worker-cpu": "api.worker_cpu", "worker-gpu": "api.worker_gpu"}
 
@@ -105,7 +102,7 @@ async def _services_with_redis(house: House) -> int:
 async def _services(house: House) -> int:
     # Uploads may be larger than a /tmp in memory: temporary files belong on the data disk.
     scratch_root(house.settings).mkdir(exist_ok=True)
-    telling = asyncio.create_task(tell_when_ready(house))
+    telling = asyncio.create_task(tell_when_ready(_door(house), house.tell))
     try:
         return await _first(*(keep(_service(house, name), house.tell, house.hurry) for name in MODULES))
     finally:
@@ -124,9 +121,13 @@ def _service(house: House, name: str) -> ChildSpec:
         (sys.executable, "-m", MODULES[name]),
         {**os.environ, **mine},
         house.settings.masuka_data_dir / "logs" / f"{name}.log",
-        watch=Watch(house.settings.masuka_hang_seconds, partial(_lives, house) if name == "api" else None),
+        watch=Watch(house.settings.masuka_hang_seconds, partial(lives, _door(house)) if name == "api" else None),
         record=_records(house.settings) / f"{name}.json",
     )
+
+
+def _door(house: House) -> Door:
+    return Door(house.host, house.port, house.settings.api_token)
 
 
 def _redis(settings: Settings) -> ChildSpec:
@@ -195,46 +196,6 @@ def _told_once(tell: Tell) -> Tell:
         tell(name, line)
 
     return tell_news
-
-
-async def tell_when_ready(house: House) -> None:
-    began, url = time.monotonic(), base_url(house.host, house.port)
-    while True:
-        ready = await _says_ok(house, "/ready", READY_ANSWER_SECONDS)
-        took = time.monotonic() - began
-        if ready:
-            house.tell("masuka", f"ready at {url} after {took:.1f} s; its API is described at {url}/docs")
-            return
-        await asyncio.sleep(ready_pause(took))
-
-
-def ready_pause(waited_seconds: float) -> float:
-    """Seconds until the next question: doubled each time after EAGER_SECONDS, for `/ready` writes into the storage."""
-    return min(max(POLL_SECONDS, waited_seconds - EAGER_SECONDS), SELDOM_SECONDS)
-
-
-async def _lives(house: House) -> bool:
-    return await _says_ok(house, "/health", ANSWER_SECONDS)
-
-
-async def _says_ok(house: House, path: str, timeout_seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            return await _ask(house, path)
-    except OSError:  # a TimeoutError is one
-        return False
-
-
-async def _ask(house: House, path: str) -> bool:
-    """Whether the API says 200, without an HTTP client, which takes longer to load than the question to answer."""
-    token = f"Authorization: Bearer {house.settings.api_token}\r\n" if house.settings.api_token else ""
-    question = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n"
-    reader, writer = await asyncio.open_connection(reachable(house.host), house.port)
-    try:
-        writer.write(question.encode())
-        return b" 200 " in await reader.readline()
-    finally:
-        writer.close()
 
 
 # ---- the data folder ---------------------------------------------------------------------------------------------

@@ -4,17 +4,14 @@ import asyncio
 
 import pytest
 
-from api import supervisor
-from api.settings import Settings
-from api.supervisor import EAGER_SECONDS, POLL_SECONDS, SELDOM_SECONDS, House, ready_pause, tell_when_ready
+from api import door
+from api.door import EAGER_SECONDS, POLL_SECONDS, SELDOM_SECONDS, Door, ready_pause, tell_when_ready
 
 NOT_READY, READY = b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
 
 
-async def test_an_answer_that_never_comes_is_not_waited_for(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervisor, "READY_ANSWER_SECONDS", 0.2)
+async def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "READY_ANSWER_SECONDS", 0.2)
     answers = [None, NOT_READY, READY]
     lines = []
 
@@ -29,8 +26,7 @@ async def test_an_answer_that_never_comes_is_not_waited_for(
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        house = House(settings, "127.0.0.1", port, lambda name, line: lines.append((name, line)), asyncio.Event())
-        await tell_when_ready(house)
+        await tell_when_ready(Door("127.0.0.1", port, ""), lambda name, line: lines.append((name, line)))
 
     assert answers == []
     assert len(lines) == 1
