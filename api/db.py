@@ -88,7 +88,7 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
                 await connection.run_sync(_upgrade)
     except DATABASE_ERRORS as exc:
         where = engine.url.render_as_string(hide_password=True)
-        if _may_come(exc):
+        if may_come(exc):
             raise UnreachableError(
                 f"The database does not answer: {_reason(exc)}.",
                 code="database_unreachable",
@@ -103,8 +103,11 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
         ) from exc
 
 
-def _may_come(exc: BaseException) -> bool:
-    """Whether the server is away, starting, ending or full, and not just unwilling."""
+def may_come(exc: BaseException) -> bool:
+    """Whether the server is away, starting, ending or full, and not just unwilling.
+
+    To SQLAlchemy most of these are just some error of asyncpg; PostgreSQL's own code tells them apart.
+    """
     said = getattr(exc, "orig", None) or exc
     state = getattr(said, "sqlstate", None) or ""
     return isinstance(said, OSError) or state.startswith(("08", "53", "57P"))

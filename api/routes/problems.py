@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from api.db import may_come
 from api.domain.intake import NoUsableImagesError
 from api.errors import Fault, FaultsError, MasukaError, UnavailableError
 
@@ -207,7 +208,7 @@ def install(app: FastAPI) -> None:
 
 def _database_is_away(exc: SQLAlchemyError) -> bool:
     lost = isinstance(exc, DBAPIError) and exc.connection_invalidated
-    return lost or isinstance(exc, OperationalError | InterfaceError | PoolTimeoutError)
+    return lost or isinstance(exc, OperationalError | InterfaceError | PoolTimeoutError) or may_come(exc)
 
 
 def _crashed(request: Request, exc: Exception) -> JSONResponse:

@@ -28,6 +28,19 @@ async def test_a_database_that_is_gone_is_said_to_be_away(service_settings: Sett
             assert (await service.client.get("/health")).status_code == 200
 
 
+async def test_a_database_that_takes_no_connection_now_is_away_until_it_does(service_settings: Settings) -> None:
+    with postgres_server() as server:
+        server.run("CREATE ROLE masuka LOGIN")
+        server.run("CREATE DATABASE masuka OWNER masuka")
+        url = server.url("masuka").replace("postgres@", "masuka@")
+        async with serving(with_values(service_settings, database_url=url), raise_app_exceptions=False) as service:
+            server.run("ALTER ROLE masuka CONNECTION LIMIT 0")
+            server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'masuka'")
+            assert_problem(await service.client.get("/api/jobs/"), 503, "database_unavailable")
+            server.run("ALTER ROLE masuka CONNECTION LIMIT -1")
+            assert (await service.client.get("/api/jobs/")).status_code == 200
+
+
 @pytest.mark.parametrize("kind", [DataError, IntegrityError])
 async def test_a_query_that_is_wrong_is_our_own_mistake(
     service_settings: Settings, kind: type[DataError], monkeypatch: pytest.MonkeyPatch
