@@ -14,8 +14,11 @@ from api.settings import PROJECT_ROOT, Settings
 from api.storage import Storage, open_storage
 from tests.servers import PostgresServer, S3Server, postgres_server, s3_server, valkey_server
 
-# A busy machine is slow, not wrong.
-hypothesis_settings.register_profile("masuka", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is slow, not wrong. The same examples every time, so that a change is judged by what it changes; new
+# ones are looked for on purpose, with `--hypothesis-profile=explore`.
+_patient = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("masuka", _patient, derandomize=True)
+hypothesis_settings.register_profile("explore", _patient, derandomize=False)
 hypothesis_settings.load_profile("masuka")
 
 
