@@ -12,6 +12,7 @@ from api.disk import DiskSpace
 from api.domain.disk import MB
 from api.errors import UnreachableError
 from api.logs import report
+from api.previews import Previews
 from api.progress import Progress
 from api.queue import JobQueue, open_redis
 from api.settings import Settings
@@ -28,6 +29,7 @@ class Resources:
     redis: ArqRedis
     queue: JobQueue
     progress: Progress
+    previews: Previews
     storage: Storage
     disk: DiskSpace
 
@@ -43,7 +45,7 @@ async def open_resources(settings: Settings, redis_url: str) -> AsyncIterator[Re
     try:
         async with open_database(settings) as sessions, open_storage(settings) as storage:
             disk = DiskSpace(settings.masuka_data_dir, settings.masuka_min_free_disk_mb * MB)
-            yield Resources(settings, sessions, redis, queue, progress, storage, disk)
+            yield Resources(settings, sessions, redis, queue, progress, Previews(redis), storage, disk)
     finally:
         await queue.close()
         await progress.close()

@@ -14,7 +14,7 @@ from api.comfy.http import ComfyHttp
 from api.comfy.log import ChildLog
 from api.comfy.messages import Frame
 from api.comfy.socket import ComfySocket
-from api.comfy.watch import OnProgress, Watch
+from api.comfy.watch import OnPreview, OnProgress, Watch
 from api.errors import EngineError
 from api.see_through import see_through
 
@@ -69,10 +69,12 @@ class ComfyClient(ComfyHttp):
         *,
         extra_data: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
     ) -> None:
         """Queue a graph under an id that was never used before; once is enough, a repetition changes nothing.
 
-        `on_progress` is called from the event loop: it must not block, and may never be called. Follow with `wait`.
+        `on_progress` and `on_preview` are called from the event loop: they must not block, and may never be called.
+        Follow with `wait`.
         When cancelled it returns only once ComfyUI has taken the graph or not, so that an `interrupt` after it stops
         what there is. Raises PromptRejected; then nothing of the graph runs.
         """
@@ -80,7 +82,8 @@ class ComfyClient(ComfyHttp):
             return
         await self._socket.registered(_REGISTER_SECONDS)
         log = self._log if any("Lora" in node["class_type"] for node in graph.values()) else None
-        watch = Watch(self._socket.client_id, on_progress, log, log.position if log is not None else 0)
+        position = log.position if log is not None else 0
+        watch = Watch(self._socket.client_id, on_progress, on_preview, log, position)
         self._watches[prompt_id] = watch
         try:
             async with watch.change:

@@ -15,6 +15,10 @@ _MISLEADING = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 _MODEL_FOLDERS = ("diffusion_models", "text_encoders", "vae")
 
 
+# ComfyUI decides at its start whether it makes previews. These come from the latent alone, without weights of their
+# own, and leave the picture as it is; whether anybody sees them is decided later.
+_PREVIEWS = ("--preview-method", "latent2rgb", "--preview-size", "256")
+
 # The pinned ComfyUI's --lowvram puts only the text encoders elsewhere; --novram lets the weights of every model pass
 # through the GPU layer by layer, which leaves nearly all of it to the computing. Without a GPU all that
 # can be spared are the results that ComfyUI keeps for the next prompt.
@@ -35,7 +39,7 @@ def command(
         *("--base-directory", str(base_dir)),
         *("--extra-model-paths-config", str(search_paths)),
         *("--database-url", "sqlite:///:memory:"),
-        *("--preview-method", "none"),
+        *_PREVIEWS,
         *("--disable-api-nodes", "--disable-auto-launch"),
         *(() if install.gpu else ("--cpu",)),
         *((_LIGHT_GPU if install.gpu else _LIGHT_CPU,) if light else ()),

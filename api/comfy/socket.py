@@ -1,6 +1,7 @@
 """The websocket on which ComfyUI tells how prompts are going: a hint that may stop at any moment."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ _CLOSE_SECONDS = 1.0
 _PONG_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
+_FEATURES = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+"""Must be the first message; else previews do not say whose they are."""
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
@@ -79,6 +82,7 @@ class ComfySocket:
             proxy=None,
         ) as connection:
             self._connection = connection
+            await connection.send(_FEATURES)
             async for raw in connection:
                 frame = parse(raw)
                 if isinstance(frame, Status):

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from api.comfy.log import ChildLog
-from api.comfy.messages import Cached, Executing, Frame, Progress, Step
+from api.comfy.messages import Cached, Executing, Frame, Preview, Progress, Step
 
 OnProgress = Callable[[Step], None]
+OnPreview = Callable[[Preview], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -17,6 +18,7 @@ class Watch:
     client_id: str = ""
     """The websocket to which ComfyUI tells about this prompt."""
     on_progress: OnProgress | None = None
+    on_preview: OnPreview | None = None
     log: ChildLog | None = None
     """What ComfyUI prints, if the prompt has LoRAs to complain about."""
     log_from: int = 0
@@ -42,6 +44,8 @@ class Watch:
         if isinstance(frame, Cached | Executing | Progress) and self.on_progress is not None:
             # Not from here: an error in it must not end the websocket's task.
             asyncio.get_running_loop().call_soon(self.on_progress, frame)
+        if isinstance(frame, Preview) and self.on_preview is not None:
+            asyncio.get_running_loop().call_soon(self.on_preview, frame)
 
     def lora_complaints(self) -> tuple[str, ...]:
         return () if self.log is None else tuple(self.log.lora_complaints(self.log_from))

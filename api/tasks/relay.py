@@ -1,11 +1,14 @@
-"""Carries how far ComfyUI is to the job's snapshot."""
+"""Carries how far ComfyUI is to the job's snapshot, and half-finished pictures to whoever looks."""
 
 import asyncio
 
+from api.comfy.messages import Preview as PreviewFrame
 from api.comfy.messages import Progress, Step
+from api.previews import Preview, Throttle
 from api.services.jobs import LeaseLostError
 from api.tasks.attempt import Attempt
 
+JPEG = "image/jpeg"
 SAMPLED_PERCENT = 95.0
 """Sampling fills the bar up to here."""
 
@@ -17,11 +20,20 @@ class Relay:
         self._attempt = attempt
         self._latest: Progress | None = None
         self._heard = asyncio.Event()
+        self._seen = Throttle()
 
     def hear(self, step: Step) -> None:
         if isinstance(step, Progress):
             self._latest = step
             self._heard.set()
+
+    def see(self, frame: PreviewFrame) -> None:
+        if frame.image_type == JPEG:
+            self._seen.put(Preview(self._attempt.job_id, frame.image))
+
+    async def show(self) -> None:
+        while True:
+            await self._attempt.resources.previews.offer(await self._seen.next())
 
     async def run(self) -> None:
         while True:

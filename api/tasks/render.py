@@ -86,16 +86,17 @@ async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, gr
     """Submit and wait; sampling steps become progress. When told to stop, exactly this prompt is stopped."""
     await attempt.progress(urgent=True, stage="queued", message="Waiting for ComfyUI")
     relay = Relay(attempt)
-    relaying = asyncio.create_task(relay.run())
+    relaying = {asyncio.create_task(relay.run()), asyncio.create_task(relay.show())}
     try:
-        await client.submit(graph, prompt_id, on_progress=relay.hear)
+        await client.submit(graph, prompt_id, on_progress=relay.hear, on_preview=relay.see)
         return await client.wait(prompt_id)
     except asyncio.CancelledError:
         await see_through(stop_prompt(server, client, prompt_id))
         raise
     finally:
-        relaying.cancel()
-        await asyncio.wait({relaying})
+        for task in relaying:
+            task.cancel()
+        await asyncio.wait(relaying)
 
 
 async def stop_prompt(server: ComfyServer, client: ComfyClient, prompt_id: str) -> None:

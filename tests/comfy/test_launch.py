@@ -20,6 +20,7 @@ def test_comfyui_listens_on_loopback_and_writes_into_its_own_folder():
     assert "--base-directory /base " in line
     assert "--database-url sqlite:///:memory:" in line
     assert "--disable-api-nodes" in line
+    assert "--preview-method latent2rgb" in line
 
 
 def test_the_cpu_is_used_only_where_there_is_no_gpu():

@@ -1,4 +1,5 @@
 import asyncio
+import io
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 
 from api.comfy.errors import PromptRejected, failure_error
 from api.comfy.history import OutcomeStatus
-from api.comfy.messages import Cached
+from api.comfy.messages import Cached, Preview
 from api.domain.workflow import LoraUse
 from api.errors import EngineError
 from tests.engines.comfy_lab import ATTENTION, HIDDEN, SAVE, STEPS, Lab
@@ -31,6 +32,19 @@ async def test_a_prompt_becomes_a_picture_and_every_sampling_step_is_told(lab: L
         assert (image.format, image.size) == ("PNG", (64, 64))
         red, _, blue = np.asarray(image, dtype=np.int16)[32, 32]
     assert red > blue + 50, "flux-tiny draws what the prompt says"
+
+
+async def test_every_sampling_step_can_be_seen_as_a_small_jpeg_of_this_prompt(lab: Lab):
+    seen: list[Preview] = []
+    async with lab.server.use(lab.base) as client:
+        drawing = lab.drawing(seed=77)  # not taken from the cache
+        await client.submit(drawing.graph, drawing.prompt_id, on_preview=seen.append)
+        await lab.fetch(client, await client.wait(drawing.prompt_id))
+    assert len(seen) == STEPS
+    for preview in seen:
+        assert (preview.prompt_id, preview.image_type) == (drawing.prompt_id, "image/jpeg")
+        with Image.open(io.BytesIO(preview.image)) as image:
+            assert (image.format, max(image.size)) == ("JPEG", 256)
 
 
 async def test_the_picture_holds_the_graph_that_made_it(lab: Lab):
