@@ -11,6 +11,7 @@ from api.redis_address import redis_url
 from api.resources import Resources, open_resources
 from api.routes import (
     assets,
+    batches,
     datasets,
     generate,
     guard,
@@ -50,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
-    for module in (health, datasets, training, progress, generate, workflows, inputs, assets, models, jobs):
+    for module in (health, datasets, training, progress, generate, workflows, inputs, assets, batches, models, jobs):
         app.include_router(module.router)
     openapi.describe(app)
     return app

@@ -35,20 +35,14 @@ class LoraChoice(BaseModel):
     scale: Scale = 1.0
 
 
-class GenerateImageRequest(BaseModel):
-    """Strict: a number in quotes, NaN, infinity or an unknown field is refused by name."""
+class PictureSettings(BaseModel):
+    """What is the same for all pictures of a request.
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        json_schema_extra={
-            "example": {"prompt": "a photo of ohwx on a blue background", "width": 1024, "height": 1024, "seed": 7}
-        },
-    )
+    Strict: a number in quotes, NaN, infinity or an unknown field is refused by name.
+    """
 
-    model_id: ModelId | None = Field(None, description="The LoRA; none: the bare base model.")
-    prompt: Prompt
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
     negative_prompt: Prompt = ""
     num_inference_steps: int = Field(28, ge=1, le=200)
     guidance_scale: float = Field(3.5, ge=0, le=100, description="Flux's distilled guidance.")
@@ -57,27 +51,10 @@ class GenerateImageRequest(BaseModel):
     )
     width: int = Field(1024, ge=SIZE_STEP, le=COMFYUI_MAX_SIDE, multiple_of=SIZE_STEP)
     height: int = Field(1024, ge=SIZE_STEP, le=COMFYUI_MAX_SIDE, multiple_of=SIZE_STEP)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="None: a random one, which the asset records.")
-    lora_scale: Scale = 1.0
-    num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")
     base_model: Name | None = Field(None, description="Default: the LoRA's own.")
     loras: list[LoraChoice] = Field(default_factory=list, max_length=MAX_LORAS)
     add_trigger_words: bool = Field(True, description="Put the LoRAs' trigger words in front of the prompt.")
     workflow: Name | None = Field(None, description="Template to use; default: the base model's own.")
-
-    def lora_choices(self) -> list[LoraChoice]:
-        """`model_id` and `loras` as one stack. Raises InputError as `require_stack` does."""
-        own = [] if self.model_id is None else [LoraChoice(model_id=self.model_id, scale=self.lora_scale)]
-        return require_stack([*own, *self.loras])
-
-    def parameters(self) -> dict[str, Any]:
-        """What of this is for the workflow: a named one keeps its own defaults for what was not said."""
-        names = PARAMETERS if self.workflow is None else PARAMETERS & (self.model_fields_set | {"prompt"})
-        return {name: getattr(self, name) for name in names}
-
-    def seeds(self, random_seed: int) -> list[int]:
-        """One seed per picture. Raises InputError as `seeds_from` does."""
-        return seeds_from(random_seed if self.seed is None else self.seed, self.num_images)
 
     def check_size(self, max_side: int) -> None:
         """Raises InputError `size_too_large`."""
@@ -94,6 +71,34 @@ class GenerateImageRequest(BaseModel):
         if self.negative_prompt and self.true_cfg_scale <= 1:
             return ["negative_prompt has no effect: Flux needs true_cfg_scale above 1 for it."]
         return []
+
+
+class GenerateImageRequest(PictureSettings):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"prompt": "a photo of ohwx on a blue background", "width": 1024, "height": 1024, "seed": 7}
+        },
+    )
+
+    model_id: ModelId | None = Field(None, description="The LoRA; none: the bare base model.")
+    prompt: Prompt
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="None: a random one, which the asset records.")
+    lora_scale: Scale = 1.0
+    num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")
+
+    def lora_choices(self) -> list[LoraChoice]:
+        """`model_id` and `loras` as one stack. Raises InputError as `require_stack` does."""
+        own = [] if self.model_id is None else [LoraChoice(model_id=self.model_id, scale=self.lora_scale)]
+        return require_stack([*own, *self.loras])
+
+    def parameters(self) -> dict[str, Any]:
+        """What of this is for the workflow: a named one keeps its own defaults for what was not said."""
+        names = PARAMETERS if self.workflow is None else PARAMETERS & (self.model_fields_set | {"prompt"})
+        return {name: getattr(self, name) for name in names}
+
+    def seeds(self, random_seed: int) -> list[int]:
+        """One seed per picture. Raises InputError as `seeds_from` does."""
+        return seeds_from(random_seed if self.seed is None else self.seed, self.num_images)
 
 
 def require_stack(stack: list[LoraChoice]) -> list[LoraChoice]:

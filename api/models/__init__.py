@@ -1,6 +1,7 @@
 """The tables: the user's four and what belongs to them, jobs, checkpoints, replayed answers, files on their way."""
 
 from api.models.asset import GeneratedAsset
+from api.models.batch import Batch
 from api.models.checkpoint import TrainingCheckpoint
 from api.models.dataset import Dataset, DatasetImage
 from api.models.idempotency import StoredAnswer
@@ -12,6 +13,7 @@ from api.models.unrecorded import UnrecordedFile
 from api.models.workflow import EngineSnapshot, Workflow
 
 __all__ = [
+    "Batch",
     "Dataset",
     "DatasetImage",
     "EngineSnapshot",

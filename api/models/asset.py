@@ -25,6 +25,8 @@ class GeneratedAsset(SQLModel, table=True):
     status: str = Field(default="pending", index=True)
     """Mirrors the job's status; written with it, in the same transaction."""
     task_id: UUID | None = Field(default=None, index=True)
+    batch_id: UUID | None = Field(default=None, index=True)
+    """Those that were asked for together have the same one; None for a picture that was asked for alone."""
     error_message: str | None = None
     created_at: datetime = Field(default_factory=utcnow, index=True)
     completed_at: datetime | None = None

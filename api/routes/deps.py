@@ -35,13 +35,19 @@ async def get_session(resources: ResourcesDep) -> AsyncIterator[AsyncSession]:
     """One transaction per request, committed before the answer; bells ring only after it."""
     async with resources.sessions() as session:
         yield session
-        await session.commit()
-        for act in session.info.get(AFTER_COMMIT, ()):
-            await act()
+        await commit(session)
 
 
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 """`scope="function"`: FastAPI would otherwise commit after answering, and answer success for a failed commit."""
+
+
+async def commit(session: AsyncSession) -> None:
+    """End the transaction, and do what waited for that; a route that goes on after it holds no connection."""
+    await session.commit()
+    acts: list[AfterCommit] = session.info.pop(AFTER_COMMIT, [])
+    for act in acts:
+        await act()
 
 
 def after_commit(session: AsyncSession, act: AfterCommit) -> None:

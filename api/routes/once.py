@@ -17,6 +17,8 @@ from api.services import idempotency
 from api.services.idempotency import Hold
 from api.services.repetitions import Repetitions
 
+REPLAYED = "Idempotency-Replayed"
+
 KeyHeader = Annotated[
     str | None,
     Header(
@@ -80,7 +82,7 @@ def _sha256(path: Path) -> str:
 
 
 def _replay(body: dict[str, Any], status: int, media_type: str) -> Response:
-    return JSONResponse(body, status, {"Idempotency-Replayed": "true"}, media_type)
+    return JSONResponse(body, status, {REPLAYED: "true"}, media_type)
 
 
 OnceDep = Annotated[Once, Depends(scope="function")]

@@ -1,4 +1,4 @@
-"""`/api/progress/stream/{id}`: server-sent events of a session, an asset or a job."""
+"""`/api/progress/stream/{id}`: server-sent events of a session, an asset, a batch or a job."""
 
 import asyncio
 import json
@@ -6,19 +6,24 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header
+import sqlalchemy as sa
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from api.domain.job import TERMINAL, Status
 from api.errors import NotFoundError
-from api.models import GeneratedAsset, Job, TrainingSession
+from api.models import Batch, GeneratedAsset, Job, TrainingSession
 from api.progress import Event
 from api.resources import Resources
+from api.routes import batch_progress
 from api.routes.deps import IdPath, ResourcesDep
+from api.routes.preview_events import with_previews
 from api.routes.problems import responses
 from api.services import jobs
+from api.services.awaited import WAITING
 from api.services.standing import place_of
 
 router = APIRouter(prefix="/api/progress", tags=["progress"])
@@ -44,7 +49,7 @@ async def job_of(session: AsyncSession, any_id: UUID) -> Job:
     job = await session.get(Job, any_id if found is None else found.task_id)
     if job is None:
         raise NotFoundError(
-            "There is no session, asset or job with this id.", code="stream_not_found", value=str(any_id)
+            "There is no session, asset, batch or job with this id.", code="stream_not_found", value=str(any_id)
         )
     return job
 
@@ -62,20 +67,42 @@ async def stream_progress(
     resources: ResourcesDep,
     any_id: IdPath,
     last_event_id: Annotated[str | None, Header()] = None,
+    previews: Annotated[bool, Query(description="Half-finished pictures, too, as events named `preview`.")] = False,
 ) -> Response:
     """Unnamed events, each a whole snapshot: `{status, progress, message, stage, step, total_steps, loss, ...}`.
 
     The first one is the present state; after `Last-Event-ID` come those that were missed. The stream ends with the job.
+    A batch has `counts` by status, too, and `assets`: all of its pictures at first, then those that have changed.
+    An event `preview` is `{asset_id, image}`, the image a `data:` URL of a small JPEG; at most two come in a second.
     """
     async with resources.sessions() as session:
-        job = await job_of(session, any_id)
-    if last_event_id == _end_id(job.id):
+        batch = await session.get(Batch, any_id)
+        job_id = None if batch is not None else (await job_of(session, any_id)).id
+        assets = await _assets(session, any_id if job_id is None else job_id) if previews else {}
+    if job_id is None:
+        if last_event_id == batch_progress.end_id(any_id) and await batch_progress.has_ended(resources, any_id):
+            return Response(status_code=204)
+        events = batch_progress.follow(resources, any_id)
+    elif last_event_id == _end_id(job_id):
         return Response(status_code=204)
+    else:
+        events = follow(resources, job_id, last_event_id)
+    if assets:
+        events = with_previews(events, resources.previews, assets)
     return EventSourceResponse(
-        follow(resources, job.id, last_event_id),
+        events,
         ping=HEARTBEAT_SECONDS,
         headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
     )
+
+
+async def _assets(session: AsyncSession, of: UUID) -> dict[UUID, UUID]:
+    """By their jobs: the pictures of a batch, or the one of a job, that are not done."""
+    query = sa.select(col(GeneratedAsset.task_id), col(GeneratedAsset.id)).where(
+        sa.or_(col(GeneratedAsset.batch_id) == of, col(GeneratedAsset.task_id) == of),
+        col(GeneratedAsset.status).in_(WAITING),
+    )
+    return {task_id: asset_id for task_id, asset_id in await session.execute(query) if task_id is not None}
 
 
 async def follow(

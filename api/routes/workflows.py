@@ -13,9 +13,10 @@ from api.domain.parameters import json_schema, specs_of
 from api.domain.run import GRAPH_EXAMPLE, RunRequest, WorkflowForm, WorkflowName
 from api.resources import Resources
 from api.routes.deps import ResourcesDep, SessionDep, SettingsDep, after_commit
-from api.routes.generate import GenerationStarted, started
 from api.routes.once import OnceDep
 from api.routes.problems import responses
+from api.routes.started import GenerationStarted, started
+from api.routes.wait import RESULT, WaitDep
 from api.services import node_catalogue, runs, workers, workflows
 from api.services.workflows import KnownWorkflow
 
@@ -124,19 +125,32 @@ async def delete_workflow(session: SessionDep, name: NamePath) -> None:
     await workflows.delete(session, name)
 
 
-@router.post("/{name}/run", status_code=202, responses=responses(404, 409, 422, 503), response_model=GenerationStarted)
+@router.post(
+    "/{name}/run",
+    status_code=202,
+    responses={**RESULT, **responses(404, 409, 422, 503)},
+    response_model=GenerationStarted,
+)
 async def run_workflow(
-    body: RunRequest, session: SessionDep, resources: ResourcesDep, settings: SettingsDep, once: OnceDep, name: NamePath
+    body: RunRequest,
+    session: SessionDep,
+    resources: ResourcesDep,
+    settings: SettingsDep,
+    once: OnceDep,
+    wait: WaitDep,
+    name: NamePath,
 ) -> Any:
-    """Queue one or more pictures; follow them at `/api/progress/stream/{asset_id}`."""
+    """Queue one or more pictures; follow them at `/api/progress/stream/{asset_id}`, or `wait` for them here."""
+    wait.require_one_if_bytes(body.num_images)
 
     async def work() -> GenerationStarted:
         installed = await workers.installed_bases(resources.redis, settings)
         files = await workers.model_files(resources.redis, settings)
         wish = runs.Wish(name, body.parameters, body.base_model, body.loras, body.add_trigger_words)
         plan = await runs.plan(session, resources.storage, settings, installed, wish, files)
-        assets = await runs.add(session, plan, runs.seeds(plan, body.num_images))
+        pictures = runs.repeated(plan, body.num_images)
+        assets = await runs.add(session, pictures, runs.batch_of(pictures, body, workflow=name))
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
         return started(assets, [])
 
-    return await once(body.model_dump(mode="json"), 202, work)
+    return await wait.for_result(await once(body.model_dump(mode="json"), 202, work))

@@ -34,6 +34,20 @@ async def submit(
     `files` by base model, for workflows that name some. Raises InputError (or a subclass) with nothing written,
     UnavailableError when the base model is not installed.
     """
+    planned = await plan(session, storage, settings, installed, request, files)
+    pictures = runs.repeated(planned, request.num_images)
+    return await runs.add(session, pictures, runs.batch_of(pictures, request))
+
+
+async def plan(
+    session: AsyncSession,
+    storage: Storage,
+    settings: Settings,
+    installed: Collection[str],
+    request: GenerateImageRequest,
+    files: Mapping[str, ModelFiles],
+) -> runs.Plan:
+    """Judge a request, of which nothing is written yet. Raises as `submit` does."""
     request.check_size(settings.masuka_max_side)
     await _require_workflow(session, request.workflow)
     models = await loras.usable(session, storage, [choice.model_id for choice in request.lora_choices()])
@@ -46,8 +60,7 @@ async def submit(
         add_trigger_words=request.add_trigger_words,
         at=(),
     )
-    plan = await runs.plan(session, storage, settings, installed, wish, files)
-    return await runs.add(session, plan, runs.seeds(plan, request.num_images))
+    return await runs.plan(session, storage, settings, installed, wish, files)
 
 
 async def _require_workflow(session: AsyncSession, name: str | None) -> None:

@@ -2,12 +2,13 @@
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.generation import MAX_IMAGES, MAX_SEED, LoraChoice, affinity, require_stack, seeds_from
@@ -19,7 +20,7 @@ from api.domain.trigger_words import with_trigger_words
 from api.domain.workflow import WorkflowInvalidError
 from api.domain.workflow_check import check_template, fixed_files
 from api.errors import Fault, FaultsError
-from api.models import GeneratedAsset, Job, Model
+from api.models import Batch, GeneratedAsset, Job, Model
 from api.models.base import utcnow
 from api.services import bases, inputs, loras, node_catalogue, workflows
 from api.services.workflows import KnownWorkflow
@@ -42,7 +43,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A wish with every choice made; whoever makes many pictures of it changes `seed` alone."""
+    """A wish with every choice made; whoever makes many pictures of it changes `seed`, or takes it `varied`."""
 
     model_id: UUID | None
     prompt: str
@@ -53,6 +54,15 @@ class Plan:
     """`generation_config` but for the seed."""
     seed: int | None
     """None: a random one."""
+    trigger_words: tuple[str | None, ...] = ()
+    """Of its LoRAs, as far as they are wanted in the prompt."""
+
+    def varied(self, prompt: str, scale: float | None) -> "Plan":
+        """The same with another prompt and another scale of its first LoRA, if it has one."""
+        first, *others = self.config["loras"] or [None]
+        stack = [] if first is None else [{**first, "scale": first["scale"] if scale is None else scale}, *others]
+        sent = with_trigger_words(prompt, self.trigger_words)
+        return replace(self, prompt=prompt, config={**self.config, "loras": stack, "prompt_sent": sent})
 
 
 async def plan(
@@ -101,16 +111,18 @@ async def plan(
         **({"fixed_loras": [_lora(model, None) for model in fixed.values()]} if fixed else {}),
     }
     first = models[0].id if models else None
-    return Plan(first, prompt, negative_prompt, base_model, config, None if seed is None else int(seed))
+    return Plan(first, prompt, negative_prompt, base_model, config, None if seed is None else int(seed), tuple(words))
 
 
 async def add(
-    session: AsyncSession, plan: Plan, seeds: Sequence[int], *, created_at: datetime | None = None
+    session: AsyncSession, pictures: Sequence[tuple[Plan, int]], batch: Batch | None = None
 ) -> list[GeneratedAsset]:
-    """One asset and one job per seed, in their order, also in the queue and in lists."""
-    start = created_at or utcnow()
+    """One asset and one job per plan and seed, in their order, also in the queue and in lists."""
+    start = utcnow()
+    if batch is not None:
+        session.add(batch)
     assets = []
-    for index, seed in enumerate(seeds):
+    for index, (plan, seed) in enumerate(pictures):
         created = start + timedelta(microseconds=index)
         job = Job.new(Kind.IMAGE, affinity=affinity(plan.base_model, plan.config["loras"]))
         job.created_at = created
@@ -120,6 +132,7 @@ async def add(
             negative_prompt=plan.negative_prompt,
             generation_config={**plan.config, "seed": seed},
             task_id=job.id,
+            batch_id=None if batch is None else batch.id,
             created_at=created,
         )
         session.add_all((job, asset))
@@ -128,9 +141,16 @@ async def add(
     return assets
 
 
-def seeds(plan: Plan, count: int) -> list[int]:
-    """One seed per picture, from the plan's own on. Raises InputError `seed_out_of_range`."""
-    return seeds_from(random_seed() if plan.seed is None else plan.seed, count)
+def batch_of(pictures: Sequence[tuple[Plan, int]], request: BaseModel, **more: Any) -> Batch | None:
+    """What several pictures have in common; None for a single one."""
+    if len(pictures) == 1:
+        return None
+    return Batch(total=len(pictures), request={**more, **request.model_dump(mode="json", exclude_unset=True)})
+
+
+def repeated(plan: Plan, count: int) -> list[tuple[Plan, int]]:
+    """Pictures with a seed each, from the plan's own on. Raises InputError `seed_out_of_range`."""
+    return [(plan, seed) for seed in seeds_from(random_seed() if plan.seed is None else plan.seed, count)]
 
 
 def random_seed() -> int:

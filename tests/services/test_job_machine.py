@@ -247,6 +247,17 @@ class JobMachine(RuleBasedStateMachine):
             self.model[job_id] = replace(job, wish=True, status="cancelled" if job.status == "pending" else job.status)
         assert answer.status == self.model[job_id].status
 
+    @rule()
+    def the_owner_cancels_all_pictures(self) -> None:
+        """Those that have ended are among them; a job that was retried has no picture any more."""
+        pictures = {key: job for key, job in self.model.items() if job.kind is Kind.IMAGE and not job.superseded}
+        changed = self.do(jobs.request_cancel_of, list(pictures))
+        alive = {key: job for key, job in pictures.items() if job.status in ("pending", "running")}
+        for job_id, job in alive.items():
+            status = "cancelled" if job.status == "pending" else job.status
+            self.model[job_id] = replace(job, wish=True, status=status)
+        assert {job.id: job.status for job in changed} == {key: self.model[key].status for key in alive}
+
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def the_owner_retries(self, data: st.DataObject) -> None:
