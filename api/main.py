@@ -1,5 +1,6 @@
 """The API: one application made from settings, nothing at import."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
@@ -12,6 +13,7 @@ from api.resources import Resources, open_resources
 from api.routes import (
     assets,
     batches,
+    canvas,
     datasets,
     generate,
     guard,
@@ -25,6 +27,7 @@ from api.routes import (
     training,
     workflows,
 )
+from api.routes.canvas_proxy import Upstream
 from api.scratch import sweep
 from api.services.datasets import discard_abandoned
 from api.services.repetitions import Repetitions
@@ -36,6 +39,7 @@ DESCRIPTION = "Train LoRAs with SimpleTuner and make pictures with ComfyUI on on
 class State(TypedDict):
     resources: Resources
     repetitions: Repetitions
+    canvas: Upstream
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -44,14 +48,16 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_resources(settings, redis_url(settings)) as resources:
             sweep(settings)
             await discard_abandoned(resources.sessions, resources.storage)
-            yield {"resources": resources, "repetitions": Repetitions(resources.sessions)}
+            async with Upstream(resources.redis, socket.gethostname()) as upstream:
+                yield {"resources": resources, "repetitions": Repetitions(resources.sessions), "canvas": upstream}
 
     app = FastAPI(
         title="MASUKA", version=__version__, description=DESCRIPTION, lifespan=lifespan, redirect_slashes=True
     )
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
-    for module in (health, datasets, training, progress, generate, workflows, inputs, assets, batches, models, jobs):
+    nouns = (datasets, training, progress, generate, workflows, inputs, assets, batches, canvas, models, jobs)
+    for module in (health, *nouns):
         app.include_router(module.router)
     openapi.describe(app)
     return app

@@ -7,6 +7,8 @@ from functools import partial
 
 from api.domain.job import Kind, Queue
 from api.resources import Resources
+from api.tasks.canvas import serve_canvas_forever
+from api.tasks.canvas_pictures import keep_pictures_forever
 from api.tasks.forget import forget_forever
 from api.tasks.generate import generate
 from api.tasks.gpu import open_gpu
@@ -23,7 +25,12 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
         await end_lost(resources, Lapsed())
         await stop_strays(resources)
         runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
-        duties = (stop_strays_forever(resources), forget_forever(resources))
+        duties = (
+            stop_strays_forever(resources),
+            forget_forever(resources),
+            serve_canvas_forever(kit, resources),
+            keep_pictures_forever(kit, resources),
+        )
         yield Equipment(runners, duties, kit.state, kit.survey)
 
 

@@ -1,7 +1,7 @@
 """Submit graphs to one ComfyUI process and learn how they end, whatever happens to the websocket meanwhile."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from time import monotonic
@@ -125,6 +125,13 @@ class ComfyClient(ComfyHttp):
         held: AbstractAsyncContextManager[object] = watch.change if watch else nullcontext()
         async with held:
             await self._stop(prompt_id, watch, timeout_seconds)
+
+    async def end_prompts(self, chosen: Callable[[str], bool]) -> None:
+        """Stop the prompts with these ids, first those that wait; like `interrupt` for each of them."""
+        queue = await self.queue()
+        for prompt_id in (*queue.pending, *queue.running):
+            if chosen(prompt_id):
+                await self.interrupt(prompt_id)
 
     # ---- following -----------------------------------------------------------------------------------------------
 

@@ -17,12 +17,11 @@ from api.comfy.client import ComfyClient
 from api.comfy.errors import EngineDied
 from api.comfy.instance import Instance
 from api.comfy.process import free_port
+from api.domain.canvas_prompt import OUR_FOLDER
 from api.domain.engine import ComfyInstall, InstalledBase
 from api.see_through import see_through
 
 log = structlog.get_logger(__name__)
-
-_OUR_OUTPUT = "masuka"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,11 @@ class _Profile:
 def loras_below(base_dir: Path) -> Path:
     """Where a ComfyUI with this folder finds its LoRAs, started or not."""
     return base_dir / "models" / "loras"
+
+
+def outputs_below(base_dir: Path) -> Path:
+    """Where a ComfyUI with this folder saves pictures."""
+    return base_dir / "output"
 
 
 class ComfyServer:
@@ -75,6 +79,11 @@ class ComfyServer:
     def pid(self) -> int | None:
         return self._instance.process.pid if self._instance is not None and self._instance.alive else None
 
+    @property
+    def url(self) -> str | None:
+        """Where it answers on this machine's loopback; None while it does not run."""
+        return self._instance.client.base_url if self._instance is not None and self._instance.alive else None
+
     @asynccontextmanager
     async def use(self, base: InstalledBase, *, alone: bool = False, light: bool = False) -> AsyncIterator[ComfyClient]:
         """A client that can run `base`, and whose ComfyUI is not replaced meanwhile.
@@ -105,11 +114,11 @@ class ComfyServer:
 
     def output_prefix(self, prompt_id: str) -> str:
         """`filename_prefix` for a prompt of ours. It names the attempt, so that nothing is ever answered from cache."""
-        return f"{_OUR_OUTPUT}/{prompt_id}"
+        return f"{OUR_FOLDER}/{prompt_id}"
 
     def discard_outputs_of(self, prompt_id: str) -> None:
         """Delete whatever a prompt has written under its `output_prefix`, for one whose outcome nobody waited for."""
-        folder = self._base_dir / "output" / _OUR_OUTPUT
+        folder = outputs_below(self._base_dir) / OUR_FOLDER
         for path in folder.glob(f"{glob.escape(prompt_id)}_*"):
             path.unlink(missing_ok=True)
 
@@ -205,7 +214,7 @@ class ComfyServer:
         """ComfyUI expects these folders; pictures that a dead predecessor has left belong to no attempt any more."""
         for name in ("custom_nodes", "input", "output", "user", "models/loras"):
             (self._base_dir / name).mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._base_dir / "output" / _OUR_OUTPUT, ignore_errors=True)
+        shutil.rmtree(outputs_below(self._base_dir) / OUR_FOLDER, ignore_errors=True)
         nodes_dir = self._base_dir / "masuka_nodes"
         shutil.rmtree(nodes_dir, ignore_errors=True)
         nodes_dir.mkdir()

@@ -25,7 +25,7 @@ def check_template(template: WorkflowTemplate, catalogue: NodeCatalogue, files: 
     """
     nodes, _ = read_nodes(template.graph)
     classes = {node.id: found for node in nodes.values() if (found := catalogue.find(node.class_type))}
-    faults = [_class_fault(node, catalogue) for node in nodes.values() if node.id not in classes]
+    faults = [class_fault(node, catalogue) for node in nodes.values() if node.id not in classes]
     ends = [node.id for node in nodes.values() if node.class_type == OUTPUT_CLASS]
     faults += _output_faults(nodes, ends)
     faults += _lora_faults(template, classes, nodes)
@@ -98,7 +98,8 @@ def _misplaced(template: WorkflowTemplate, nodes: Mapping[str, Node]) -> Iterato
                 yield nodes[slot.node].fault(problem, "workflow_marker_invalid", input=slot.input, value=name)
 
 
-def _class_fault(node: Node, catalogue: NodeCatalogue) -> Fault:
+def class_fault(node: Node, catalogue: NodeCatalogue) -> Fault:
+    """Why a node whose class the catalogue does not find cannot be used."""
     name = node.class_type
     if name in catalogue.allowed:
         return node.fault("this node is not installed in ComfyUI.", "workflow_node_not_installed", value=name)
@@ -145,7 +146,7 @@ def _node_faults(node: Node, graph: _Graph) -> Iterator[Fault]:
         elif about.name == BATCH and (value != 1 or (node.id, about.name) in graph.marked):
             problem = f"{BATCH} must be 1, and no parameter: ask for more pictures with num_images."
             yield node.fault(problem, "workflow_value_invalid", input=about.name, value=value)
-        elif node.class_type == OUTPUT_CLASS and isinstance(value, str) and _is_path(value):
+        elif node.class_type == OUTPUT_CLASS and isinstance(value, str) and is_path(value):
             yield _path_fault(node, about, value)
 
 
@@ -185,7 +186,7 @@ def _file_faults(node: Node, about: NodeInput, value: Any, files: ModelFiles) ->
     available = tuple(sorted(files.get(about.folder or "", ())))
     if value in available:
         return
-    if isinstance(value, str) and _is_path(value):
+    if isinstance(value, str) and is_path(value):
         yield _path_fault(node, about, value)
     elif about.folder == IMAGE_FOLDER:
         problem = f"write [[{about.name}]] into its title: pictures come with each request."
@@ -195,7 +196,8 @@ def _file_faults(node: Node, about: NodeInput, value: Any, files: ModelFiles) ->
         yield node.fault(problem, "workflow_model_missing", input=about.name, value=value)
 
 
-def _is_path(value: str) -> bool:
+def is_path(value: str) -> bool:
+    """Whether it would lead out of the folder that it names a file of."""
     return value.startswith(("/", "\\", "~")) or ".." in value or "\x00" in value or value[1:2] == ":"
 
 

@@ -6,10 +6,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 from sqlmodel import col
 
 from api.models import GeneratedAsset
+from api.routes.canvas_door import asset_url
 from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep
 from api.routes.files import stored_file
 from api.routes.jobs import cancel_and_announce
@@ -43,6 +44,7 @@ EXAMPLE: dict[str, Any] = {
     "error_message": None,
     "created_at": "2026-11-22T10:00:00Z",
     "completed_at": "2026-11-22T10:00:12Z",
+    "canvas_url": "/comfyui/?asset=2b116f1c-3a0b-4c57-9d5e-0d6f3c8f9f8e",
     **WAITING_EXAMPLE,
 }
 
@@ -62,6 +64,11 @@ class AssetOut(Waits):
     error_message: str | None
     created_at: datetime
     completed_at: datetime | None
+
+    @computed_field(description="Opens this picture's graph in ComfyUI's canvas, in a browser.")  # type: ignore[prop-decorator]
+    @property
+    def canvas_url(self) -> str | None:
+        return asset_url(self.id) if self.status == "completed" else None
 
     def waiting_job(self) -> UUID | None:
         return self.task_id if self.status == "pending" else None

@@ -1,12 +1,14 @@
-"""Stands before every route: the token, the Host and Origin of browsers, and the size of a body."""
+"""Stands before every route and every websocket: the token, the Host and Origin of browsers, the size of a body."""
 
 import hmac
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import InputError, MasukaError, TooLargeError, UnauthorizedError
+from api.routes.canvas_door import has_cookie, is_canvas, sign_in, sign_in_page, wants_page
 from api.routes.problems import answer, problem
 from api.settings import Settings, is_loopback
 
@@ -28,7 +30,8 @@ class Guard:
     """Pure ASGI, so that it costs nothing to streams.
 
     Without a token only this machine may ask, so a Host that is not loopback (DNS rebinding) and an Origin other than
-    the Host (a web page posting across sites) are refused.
+    the Host (a web page posting across sites) are refused. Browsers carry the token to the canvas in a cookie, which is
+    why its Host is looked at in any case.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -37,30 +40,45 @@ class Guard:
         self._hosts = {host.lower() for host in (*settings.masuka_allowed_hosts, settings.masuka_host)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(headers)
-        if refusal is not None:
-            await answer(problem(refusal))(scope, receive, send)
+        canvas = is_canvas(scope["path"])
+        instead = self._instead(scope, headers, canvas)
+        if instead is not None:
+            await instead(scope, receive, send)
             return
-        if scope["path"] in UPLOAD_PATHS:
+        if scope["type"] == "websocket" or canvas or scope["path"] in UPLOAD_PATHS:
             await self._app(scope, receive, send)
         elif _announced_bytes(headers) > MAX_JSON_BYTES:
             await answer(problem(_too_large()))(scope, receive, send)
         else:
             await self._app(scope, _limited(receive), send)
 
-    def _refusal(self, headers: Headers) -> MasukaError | None:
-        if self._token and not self._authorised(headers):
+    def _instead(self, scope: Scope, headers: Headers, canvas: bool) -> Response | None:
+        """What is answered without asking any route: a refusal, or how a browser gets to the canvas."""
+        refusal = self._refusal(headers, canvas)
+        if canvas and self._token and self._browser_refusal(headers, canvas) is None:
+            entry = sign_in(scope, self._token)
+            if entry is not None:
+                return entry
+            if isinstance(refusal, UnauthorizedError) and wants_page(scope, headers):
+                return sign_in_page(scope)
+        return None if refusal is None else answer(problem(refusal))
+
+    def _refusal(self, headers: Headers, canvas: bool) -> MasukaError | None:
+        if self._token and not self._authorised(headers) and not (canvas and has_cookie(headers, self._token)):
             return UnauthorizedError(
                 "A valid token is needed.",
                 code="token_invalid",
                 hint="Send `Authorization: Bearer <MASUKA_API_TOKEN>`.",
             )
+        return self._browser_refusal(headers, canvas)
+
+    def _browser_refusal(self, headers: Headers, canvas: bool) -> MasukaError | None:
         host = _host_name(headers.get("host", ""))
-        if not self._token and not (is_loopback(host) or host in self._hosts):
+        if (canvas or not self._token) and not (is_loopback(host) or host in self._hosts):
             return ForbiddenError(
                 "This Host is not allowed.", code="host_not_allowed", value=host, hint="Add it to MASUKA_ALLOWED_HOSTS."
             )

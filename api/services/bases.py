@@ -35,3 +35,12 @@ def choose(settings: Settings, installed: Collection[str], *, named: str | None,
             hint=f"Run `masuka install {wanted}`, or name an installed one: {others}.",
         )
     return wanted
+
+
+def for_canvas(settings: Settings, installed: Collection[str]) -> str:
+    """The one that ComfyUI is started with when only the canvas wants it: any is better than none.
+
+    Raises UnavailableError `base_model_not_installed`.
+    """
+    wishes = (settings.masuka_base_model, PREFERRED, *sorted(installed))
+    return choose(settings, installed, named=next((name for name in wishes if name in installed), None))

@@ -241,6 +241,18 @@ async def retry(session: AsyncSession, job_id: UUID) -> Job:
     return new
 
 
+async def add_done(session: AsyncSession, asset: GeneratedAsset) -> None:
+    """A completed job for a picture that was made without one, so that it has what every picture has.
+
+    It never began, so no pace is learnt from it.
+    """
+    job = Job.new(Kind.IMAGE)
+    job.status, job.finished_at, asset.task_id = Status.COMPLETED.value, utcnow(), job.id
+    session.add_all((job, asset))
+    await session.flush()
+    await mirror(session, job)
+
+
 # ---- ends of an attempt ------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import structlog
 from filelock import FileLock, Timeout
 
 from api.comfy import memory
 from api.comfy.client import ComfyClient
-from api.comfy.server import ComfyServer, loras_below
+from api.comfy.server import ComfyServer, loras_below, outputs_below
+from api.domain.canvas import is_own
 from api.domain.disk import GB
 from api.domain.engine import InstalledBase
 from api.domain.gpu_gate import Memory, Use
@@ -23,6 +26,8 @@ from api.tasks.gpu_memory import measure, require_back
 from api.tasks.input_folder import InputFolder
 from api.tasks.lora_cache import LoraCache
 from api.tasks.node_report import NodeReport
+
+log = structlog.get_logger(__name__)
 
 LEFTOVER_SECONDS = 30.0
 """How long a worker whose supervisor was killed may take to end before the next one gives up waiting for it."""
@@ -58,6 +63,16 @@ class GpuKit:
             self._comfy = ComfyServer(locate.comfyui(self.settings), self._comfy_dir, log_path, most)
         return self._comfy
 
+    @property
+    def output_dir(self) -> Path:
+        """Where ComfyUI saves pictures, started or not."""
+        return outputs_below(self._comfy_dir)
+
+    @property
+    def comfy_url(self) -> str | None:
+        """Where the ComfyUI that runs answers on loopback."""
+        return None if self._comfy is None else self._comfy.url
+
     @asynccontextmanager
     async def use_comfy(
         self, base: InstalledBase, *, alone: bool = False, light: bool = False
@@ -75,6 +90,8 @@ class GpuKit:
             self.comfy_error = None
             self._client = client
             await self.nodes.take(client)
+            if alone:
+                await end_canvas_prompts(client)
             self._drawing += 1
             try:
                 yield client
@@ -116,9 +133,16 @@ class GpuKit:
         if self.settings.shares_gpu:
             need_gb = await asyncio.to_thread(self._need_gb, Kind.TRAINING, base_model)
             if self._drawing or before.fits(need_gb):
+                if self._client is not None and self._comfy.running:
+                    await end_canvas_prompts(self._client)
                 return
         await self._comfy.stop()
         await require_back(before)
+
+    async def stop_idle_comfy(self) -> None:
+        """End a ComfyUI that was started for nobody's job and shares the GPU with none."""
+        if self._comfy is not None and not self._drawing and not self.settings.shares_gpu:
+            await self._comfy.stop()
 
     def state(self) -> dict[str, Any]:
         """For the worker's pulse; it looks into the installed models' folders, so call it in a thread."""
@@ -143,6 +167,14 @@ class GpuKit:
     async def close(self) -> None:
         if self._comfy is not None:
             await self._comfy.stop()
+
+
+async def end_canvas_prompts(client: ComfyClient) -> None:
+    """What is drawn by hand gives way to a job that counts on the memory."""
+    try:
+        await client.end_prompts(is_own)
+    except EngineError as exc:
+        log.warning("canvas_prompts_not_ended", error=exc.detail)
 
 
 @asynccontextmanager

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from api.domain.canvas import JOBS_INPUTS, input_name
 from api.errors import EngineError
 from api.storage import Storage
-
-OURS = "masuka-"
 
 
 class InputFolder:
@@ -20,7 +19,7 @@ class InputFolder:
         self._folder = folder
         self._users: Counter[str] = Counter()
         self._fetching = asyncio.Lock()
-        for left in folder.glob(f"{OURS}*"):  # by a worker that died
+        for left in folder.glob(f"{JOBS_INPUTS}*"):  # by a worker that died
             left.unlink(missing_ok=True)
 
     @asynccontextmanager
@@ -29,7 +28,7 @@ class InputFolder:
 
         Raises EngineError `input_missing` or `input_damaged`, and StorageError.
         """
-        name = f"{OURS}{sha256}.png"
+        name = input_name(sha256)
         self._users[name] += 1
         try:
             async with self._fetching:
