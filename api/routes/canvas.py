@@ -28,7 +28,7 @@ router = APIRouter(tags=["canvas"])
 SCRIPT_FILE = Path(__file__).with_name("canvas_open.js")
 METHODS = ["GET", "POST", "DELETE", "PATCH"]
 _WITH_BODY = frozenset({"POST", "PATCH"})
-_AGAIN_SECONDS = {CanvasState.STARTING: 2}
+_AGAIN_SECONDS = {CanvasState.STARTING: 2, CanvasState.ABSENT: 3}
 _AGAIN_OTHERWISE_SECONDS = 10
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from api.domain.canvas import CanvasState
 
 CALLS = "masuka:canvas:calls"
-REPLY_SECONDS = 5.0
+REPLY_SECONDS = 10.0
 FILES_SECONDS = 120.0
 """How long LoRAs may take that have to be fetched first."""
 TAKE_SECONDS = 5
