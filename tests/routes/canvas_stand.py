@@ -48,6 +48,8 @@ class SmallComfyUI:
     async def _http(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
         self.seen.append((request.method, path, dict(request.headers), await request.body()))
+        if path == "/interrupt" and (wanted := (await request.json()).get("prompt_id")) in self.running:
+            self.running.remove(wanted)
         queue = {"queue_running": [[0, one, {}, {}, []] for one in self.running], "queue_pending": []}
         history: dict[str, Any] = {one: {"outputs": {}} for one in self.running}
         answers = {"/queue": queue, "/history": history, "/extensions": ["/extensions/core.js"]}
