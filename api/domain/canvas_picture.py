@@ -1,5 +1,6 @@
 """What the graph inside a picture made by hand says of it, in the words of the history. Pure."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ def _values(nodes: Mapping[str, Node], names: tuple[str, ...]) -> Iterator[int |
     for node in nodes.values():
         for name in names:
             value = node.inputs.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 yield value
 
 

@@ -44,10 +44,28 @@ def _file_faults(node: Node) -> list[Fault]:
 
 
 def prepared(body: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """The body for ComfyUI: an id of the canvas's own, behind every job, and no file where the jobs' are."""
-    kept = {key: value for key, value in body.items() if key not in ("front", "number")}
-    number = turn(now, front=bool(body.get("front")))
-    return {**kept, "prompt": with_own_prefixes(body["prompt"]), "prompt_id": new_prompt_id(), "number": number}
+    """The body for ComfyUI: an id of the canvas's own, behind every job, and no file where the jobs' are.
+
+    Nothing else but what the canvas sends, in the types that it has: the thread in which ComfyUI draws everybody's
+    prompts ends with the first that it cannot handle.
+    """
+    ready: dict[str, Any] = {
+        "prompt": {node_id: _bare(node) for node_id, node in with_own_prefixes(body["prompt"]).items()},
+        "prompt_id": new_prompt_id(),
+        "number": turn(now, front=bool(body.get("front"))),
+    }
+    if isinstance(client_id := body.get("client_id"), str):
+        ready["client_id"] = client_id
+    if isinstance(targets := body.get("partial_execution_targets"), list):
+        ready["partial_execution_targets"] = [target for target in targets if isinstance(target, str)]
+    extra_data = body.get("extra_data")
+    if isinstance(extra_data, dict) and isinstance(info := extra_data.get("extra_pnginfo"), dict):
+        ready["extra_data"] = {"extra_pnginfo": info}
+    return ready
+
+
+def _bare(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: node[key] for key in ("class_type", "inputs", "_meta") if key in node}
 
 
 def with_own_prefixes(graph: Graph) -> Graph:

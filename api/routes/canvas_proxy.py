@@ -53,7 +53,7 @@ class Upstream:
         self._host_name = host_name
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
         self._asking = asyncio.Lock()
-        self._url = ""
+        self._reply = canvas_calls.Reply(CanvasState.ABSENT)
         self._known_at = -FRESH_SECONDS
 
     async def __aenter__(self) -> Self:
@@ -66,9 +66,9 @@ class Upstream:
         """Raises CanvasUnavailableError while there is none."""
         async with self._asking:
             if time.monotonic() - self._known_at >= FRESH_SECONDS:
-                self._url = self._url_in(await canvas_calls.ask(self._redis))
+                self._reply = await canvas_calls.ask(self._redis)
                 self._known_at = time.monotonic()
-            return self._url
+            return self._url_in(self._reply)
 
     async def provide(self, loras: Iterable[str]) -> None:
         """Have these LoRAs where ComfyUI finds them. Raises CanvasUnavailableError."""

@@ -97,7 +97,8 @@ def _graphs_in(path: Path) -> dict[str, dict[str, Any]]:
 
 def _parsed(text: object) -> dict[str, Any] | None:
     try:
-        graph = json.loads(text) if isinstance(text, str) else None
+        # ComfyUI writes NaN, which is no JSON.
+        graph = json.loads(text, parse_constant=lambda _: None) if isinstance(text, str) else None
     except ValueError:
         return None
     return graph if isinstance(graph, dict) else None

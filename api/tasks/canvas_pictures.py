@@ -78,10 +78,10 @@ async def _keep(resources: Resources, path: Path) -> bool:
     """False for a file that is still being written, and for one that is in the history already."""
     try:
         picture = await asyncio.to_thread(look_at, path)
-    except EngineError:
+        graph, digest = await asyncio.to_thread(_read, path)
+    except (EngineError, ValueError, Image.DecompressionBombError):
         await asyncio.to_thread(_give_up_old, path)
         return False
-    graph, digest = await asyncio.to_thread(_read, path)
     asset_id = uuid5(_BY_HAND, digest)
     async with resources.sessions() as session:
         known = await session.get(GeneratedAsset, asset_id) is not None
@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         image.load()
         text = image.text.get("prompt", "{}")  # type: ignore[attr-defined]
     try:
-        graph = json.loads(text)
+        graph = json.loads(text, parse_constant=lambda _: None)  # ComfyUI writes NaN, which is no JSON
     except ValueError:
         graph = {}
     return graph if isinstance(graph, dict) else {}, hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,6 +19,9 @@ CATALOGUE = NodeCatalogue(NODES["nodes"], {*NODES["nodes"]}, frozenset(NODES["re
 TEMPLATE = shipped()["flux_text_to_image"].template
 
 
+PNG_INFO = {"extra_pnginfo": {"workflow": {"nodes": []}}}
+
+
 def graph() -> dict[str, Any]:
     return copy.deepcopy(TEMPLATE.graph)
 
@@ -68,13 +71,28 @@ def test_a_refusal_is_what_the_canvas_shows_at_its_nodes() -> None:
 
 
 def test_a_prompt_gets_an_id_of_its_own_and_no_place_before_jobs() -> None:
-    body = {"prompt": graph(), "prompt_id": "a-job", "number": -5, "client_id": "c", "extra_data": {"x": 1}}
+    body = {"prompt": graph(), "prompt_id": "a-job", "number": -5, "client_id": "c", "extra_data": PNG_INFO}
     ready = prepared(body, 1.79e9)
     assert is_own(ready["prompt_id"])
     assert ready["number"] > 1e11
-    assert (ready["client_id"], ready["extra_data"]) == ("c", {"x": 1})
+    assert ready["prompt"].keys() == graph().keys()
+    assert (ready["client_id"], ready["extra_data"]) == ("c", PNG_INFO)
     assert prepared({**body, "front": True}, 1.79e9)["number"] < ready["number"]
     assert "front" not in prepared({**body, "front": True}, 1.79e9)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"client_id": {}, "extra_data": {"client_id": {}}},
+        {"client_id": 7, "extra_data": "x", "partial_execution_targets": {}},
+        {"extra_data": {"extra_pnginfo": "x"}, "preview_method": "taesd"},
+    ],
+)
+def test_nothing_odd_reaches_the_thread_that_draws_for_all(odd: dict[str, Any]) -> None:
+    node = {**graph()["1"], "is_changed": {}}
+    assert prepared({"prompt": {"1": node}, **odd}, 1.79e9).keys() == {"prompt", "prompt_id", "number"}
+    assert prepared({"prompt": {"1": node}, **odd}, 1.79e9)["prompt"] == {"1": graph()["1"]}
 
 
 @pytest.mark.parametrize(
