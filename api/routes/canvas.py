@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 from api.domain.canvas import CanvasState, route_of
 from api.errors import NotFoundError
 from api.resources import Resources
-from api.routes.canvas_acts import SCRIPT, act_of, limited
+from api.routes.canvas_acts import PLACE_SCRIPT, SCRIPT, act_of, limited
 from api.routes.canvas_door import CANVAS, ENTRY, asset_url, waiting_page, wants_page
 from api.routes.canvas_proxy import CanvasUnavailableError, Upstream, forward
 from api.routes.canvas_socket import SLOW_DOWN_SECONDS, relay
@@ -25,7 +25,10 @@ from api.services.canvas_graphs import CanvasGraph
 
 router = APIRouter(tags=["canvas"])
 
-SCRIPT_FILE = Path(__file__).with_name("canvas_open.js")
+_SCRIPTS = {
+    SCRIPT: Path(__file__).with_name("canvas_open.js"),
+    PLACE_SCRIPT: Path(__file__).with_name("canvas_place.js"),
+}
 METHODS = ["GET", "POST", "DELETE", "PATCH"]
 _WITH_BODY = frozenset({"POST", "PATCH"})
 _AGAIN_SECONDS = {CanvasState.STARTING: 2, CanvasState.ABSENT: 3}
@@ -60,8 +63,8 @@ async def serve(request: Request) -> Response:
 
 async def _serve(request: Request, resources: Resources, upstream: Upstream) -> Response:
     path: str = request.path_params["path"]
-    if f"/{path}" == SCRIPT:
-        return FileResponse(SCRIPT_FILE, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+    if (script := _SCRIPTS.get(f"/{path}")) is not None:
+        return FileResponse(script, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
     route = route_of(request.method, path)
     if route.startswith("masuka/"):
         return await _graph(route, resources, upstream)

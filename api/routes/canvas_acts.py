@@ -16,7 +16,7 @@ from api.domain.upload import UploadLimits
 from api.domain.workflow import WorkflowInvalidError
 from api.errors import ConflictError, Fault, InputError, TooLargeError
 from api.resources import Resources
-from api.routes.canvas_proxy import Upstream, forward
+from api.routes.canvas_proxy import Upstream, forward, outwards
 from api.routes.multipart import receive_multipart
 from api.routes.problems import MEDIA_TYPE, problem
 from api.scratch import scratch
@@ -25,6 +25,8 @@ from api.services import canvas, node_catalogue
 MAX_BODY_BYTES = 10_000_000
 SCRIPT = "/extensions/masuka/open.js"
 """ComfyUI's canvas loads every script that is listed as an extension; this one is ours, and opens what is asked for."""
+PLACE_SCRIPT = "/extensions/masuka/place.js"
+_PLACE = f'<script type="module" src=".{PLACE_SCRIPT}"></script>'.encode()
 
 Act = Callable[[Request, Resources, Upstream], Awaitable[Response]]
 
@@ -132,6 +134,18 @@ async def show_extensions(_: Request, __: Resources, upstream: Upstream) -> Resp
     return JSONResponse([*(await upstream.json("GET", "extensions") or []), SCRIPT])
 
 
+async def show_page(_: Request, __: Resources, upstream: Upstream) -> Response:
+    """ComfyUI's page, with the script that tells it where it stands."""
+    found = await upstream.page()
+    before, end, after = found.content.rpartition(b"</body>")
+    content = before + _PLACE + end + after if end else found.content + _PLACE
+    kept = {name: value for name, value in outwards(found.headers).items() if name not in _OF_THE_FILE}
+    return Response(content, found.status_code, kept)
+
+
+_OF_THE_FILE = frozenset({"content-length", "content-encoding", "etag", "last-modified", "accept-ranges"})
+
+
 async def upload(request: Request, resources: Resources, upstream: Upstream) -> Response:
     """A picture for the canvas's own prompts, on disk until it is whole; none of a job's can be replaced."""
     async with scratch(resources.settings) as workdir:
@@ -162,6 +176,8 @@ ACTS: dict[tuple[str, str], Act] = {
     ("POST", "free"): free,
     ("POST", "upload/image"): upload,
     ("POST", "upload/mask"): upload,
+    ("GET", ""): show_page,
+    ("GET", "index.html"): show_page,
     ("GET", "queue"): show_queue,
     ("GET", "history"): show_history,
     ("GET", "object_info"): show_nodes,

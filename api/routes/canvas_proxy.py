@@ -120,6 +120,12 @@ class Upstream:
                 raise _gone() from exc
         raise _gone()
 
+    async def page(self) -> httpx.Response:
+        """ComfyUI's page, read. Raises CanvasUnavailableError."""
+        found = await self.send("GET", b"/", {}, None)
+        await found.aread()
+        return found
+
     async def json(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Any:
         """ComfyUI's answer to a question of our own. Raises CanvasUnavailableError."""
         url = f"{await self.url()}/{route}"

@@ -19,7 +19,7 @@ CATALOGUE = NodeCatalogue(NODES["nodes"], {*NODES["nodes"]}, frozenset(NODES["re
 TEMPLATE = shipped()["flux_text_to_image"].template
 
 
-PNG_INFO = {"extra_pnginfo": {"workflow": {"nodes": []}}}
+PNG_INFO: dict[str, Any] = {"extra_pnginfo": {"workflow": {"nodes": []}}}
 
 
 def graph() -> dict[str, Any]:
@@ -54,7 +54,8 @@ def test_nodes_and_files_out_of_bounds_are_named(node: dict[str, Any], code: str
 
 
 def test_what_is_no_graph_is_refused() -> None:
-    for nothing in (None, [], "x", {}, {"nodes": []}):
+    nothings: tuple[object, ...] = (None, [], "x", {}, {"nodes": []})
+    for nothing in nothings:
         with pytest.raises(InputError):
             judge(nothing, CATALOGUE)
 

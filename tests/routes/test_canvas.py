@@ -199,7 +199,7 @@ async def test_a_comfyui_that_is_restarted_elsewhere_is_found_at_once(stand: Sta
 
 
 async def test_a_comfyui_of_another_machine_is_not_reached_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canvas_calls.socket, "gethostname", lambda: "another-machine")
+    monkeypatch.setattr("socket.gethostname", lambda: "another-machine")
     assert_problem(await stand.client.get("/comfyui/assets/a.js"), 503, "canvas_elsewhere")
 
 

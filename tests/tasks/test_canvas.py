@@ -18,7 +18,6 @@ from api.resources import Resources
 from api.services import canvas_calls
 from api.services.canvas_calls import Call
 from api.settings import Settings
-from api.tasks import canvas
 from api.tasks.canvas import CanvasHost, serve_canvas_forever
 from api.tasks.gpu import GpuKit, end_canvas_prompts
 from tests import job_rows
@@ -92,7 +91,7 @@ async def test_a_training_that_was_claimed_while_it_started_does_not_find_it_the
     async def training_runs(_: object) -> bool:
         return claimed.pop(0) if len(claimed) > 1 else claimed[0]
 
-    monkeypatch.setattr(canvas.canvas, "training_runs", training_runs)
+    monkeypatch.setattr("api.services.canvas.training_runs", training_runs)
     host = CanvasHost(kit, resources)
 
     async def over() -> bool:

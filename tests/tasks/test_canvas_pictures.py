@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from api.domain.canvas_prompt import with_own_prefixes
 from api.errors import StorageError
 from api.models import GeneratedAsset, Job, UnrecordedFile
 from api.resources import Resources
@@ -63,7 +64,7 @@ async def test_a_picture_is_in_the_history_with_its_graph_and_a_job_that_is_done
         assert_rows_sound(job, asset)
         found = await canvas_graphs.of_asset(session, resources.storage, resources.settings, asset.id)
         assert (await session.scalars(sa.select(UnrecordedFile))).all() == []
-    assert found.prompt == GRAPH
+    assert found.prompt == with_own_prefixes(GRAPH)
     assert found.workflow == {"nodes": [], "version": 0.4}
 
 
