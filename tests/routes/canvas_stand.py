@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -57,6 +57,8 @@ class SmallComfyUI:
             return JSONResponse(answers[path])
         if path.endswith("/object_info"):
             return JSONResponse({"LoraLoaderModelOnly": LORA_LOADER})
+        if path == "/":
+            return HTMLResponse("<html><body>canvas</body></html>", headers={"ETag": '"1"'})
         if path == "/assets/a.js":
             return _static(request)
         return JSONResponse({"prompt_id": OWN, "node_errors": {}}, headers={"Set-Cookie": "theirs=1"})

@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from api.domain.canvas import CanvasState, is_own
 from api.domain.job import Kind
 from api.routes import canvas_socket
-from api.routes.canvas_acts import SCRIPT
+from api.routes.canvas_acts import PLACE_SCRIPT, SCRIPT
 from api.routes.canvas_door import COOKIE
 from api.services import canvas_calls
 from api.services.workflows import shipped
@@ -331,3 +331,11 @@ async def test_a_lora_that_cannot_be_fetched_is_said_and_nothing_is_queued(stand
     answer = await stand.client.post("/comfyui/api/prompt", json={"prompt": {**GRAPH, "99": node}})
     assert_problem(answer, 503, "model_file_missing")
     assert stand.comfyui.seen == []
+
+
+async def test_the_page_is_told_where_it_stands(stand: Stand) -> None:
+    page = await stand.client.get("/comfyui/?asset=7")
+    assert f'src=".{PLACE_SCRIPT}"' in page.text
+    assert page.text.count("</body>") == 1
+    script = await stand.client.get(f"/comfyui{PLACE_SCRIPT}")
+    assert "addRoute" in script.text
