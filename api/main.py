@@ -25,6 +25,7 @@ from api.routes import (
     problems,
     progress,
     training,
+    webhooks,
     workflows,
 )
 from api.routes.canvas_proxy import Upstream
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
-    nouns = (datasets, training, progress, generate, workflows, inputs, assets, batches, canvas, models, jobs)
+    nouns = (datasets, training, progress, generate, workflows, inputs, assets, batches, canvas, models, jobs, webhooks)
     for module in (health, *nouns):
         app.include_router(module.router)
     openapi.describe(app)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from api import webhook_address
 from api.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +116,16 @@ class Settings(BaseSettings):
         "wait",
         description="`wait`: a training has the GPU alone; `share`: one picture at a time beside it if both fit.",
     )
+    masuka_webhook_url: SecretStr = Field(
+        SecretStr(""), description="Told when a job has ended, unless its request names another URL."
+    )
+    masuka_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Signs webhooks: `whsec_` and 24 to 64 bytes in base64; two of them during a change."
+    )
+    masuka_webhook_private: bool = Field(
+        False, description="Requests may name webhook URLs in private networks; `MASUKA_WEBHOOK_URL` always may be one."
+    )
+    masuka_webhook_days: int = Field(30, ge=1, description="Days that the log of webhook deliveries is kept.")
     masuka_log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="Least severe log line shown."
     )
@@ -130,7 +141,19 @@ class Settings(BaseSettings):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
         if self.s3_bucket_name and not (self.aws_access_key_id and self.aws_secret_access_key.get_secret_value()):
             raise ValueError("S3_BUCKET_NAME is set, so AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are needed too")
+        self._require_webhooks()
         return self
+
+    def _require_webhooks(self) -> None:
+        for name, check in (("url", webhook_address.require_url), ("secret", webhook_address.signing_keys)):
+            value = getattr(self, f"masuka_webhook_{name}").get_secret_value()
+            try:
+                if value:
+                    check(value)
+            except ValueError as exc:
+                raise ValueError(f"MASUKA_WEBHOOK_{name.upper()} {exc}") from None
+        if self.masuka_webhook_url.get_secret_value() and not self.webhook_keys:
+            raise ValueError("MASUKA_WEBHOOK_URL is set, so MASUKA_WEBHOOK_SECRET is needed too")
 
     # ---- derived -------------------------------------------------------------------------------------------------
 
@@ -160,6 +183,11 @@ class Settings(BaseSettings):
     @cached_property
     def api_token(self) -> str:
         return self.masuka_api_token.get_secret_value()
+
+    @cached_property
+    def webhook_keys(self) -> list[bytes]:
+        """What webhooks are signed with; none: they cannot be."""
+        return webhook_address.signing_keys(self.masuka_webhook_secret.get_secret_value())
 
     @cached_property
     def simpletuner_dir(self) -> Path | None:

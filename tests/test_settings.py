@@ -42,6 +42,10 @@ def load(monkeypatch: pytest.MonkeyPatch, **env: str) -> Settings:
         ("MASUKA_MAX_FILES", "0"),
         ("MASUKA_LOG_LEVEL", "loud"),
         ("S3_BUCKET_NAME", "without-keys"),
+        ("MASUKA_WEBHOOK_URL", "https://without-secret.org/"),
+        ("MASUKA_WEBHOOK_URL", "example.org"),
+        ("MASUKA_WEBHOOK_SECRET", "short"),
+        ("MASUKA_WEBHOOK_DAYS", "0"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_its_variable(
@@ -75,6 +79,9 @@ def test_everything_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         {"AWS_SECRET_ACCESS_KEY": "hunter2", "S3_BUCKET_NAME": "b"},
         {"HF_TOKEN": "hunter2", "MASUKA_PORT": "many"},
         {"MASUKA_API_TOKEN": "hunter2", "DEFAULT_RESOLUTION": "1"},
+        {"MASUKA_WEBHOOK_URL": "https://hunter2.org/hunter2"},
+        {"MASUKA_WEBHOOK_URL": "hunter2"},
+        {"MASUKA_WEBHOOK_SECRET": "hunter2"},
     ],
 )
 def test_no_error_says_a_secret(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
@@ -86,7 +93,8 @@ def test_no_error_says_a_secret(monkeypatch: pytest.MonkeyPatch, env: dict[str, 
 
 def test_settings_do_not_say_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {name: "hunter2" for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
-    assert len(secrets) >= 4
+    assert len(secrets) >= 6
+    secrets |= {"masuka_webhook_url": "https://hunter2/", "masuka_webhook_secret": "whsec_hunter2" + "a" * 33}
 
     found = load(monkeypatch, **{name.upper(): value for name, value in secrets.items()})
 

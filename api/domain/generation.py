@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.text import Name, Prompt
+from api.domain.webhook import WebhookUrl
 from api.errors import InputError
 
 MAX_SEED = 2**53 - 1
@@ -55,6 +56,7 @@ class PictureSettings(BaseModel):
     loras: list[LoraChoice] = Field(default_factory=list, max_length=MAX_LORAS)
     add_trigger_words: bool = Field(True, description="Put the LoRAs' trigger words in front of the prompt.")
     workflow: Name | None = Field(None, description="Template to use; default: the base model's own.")
+    webhook_url: WebhookUrl | None = None
 
     def check_size(self, max_side: int) -> None:
         """Raises InputError `size_too_large`."""

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from api.domain.generation import MAX_IMAGES, MAX_LORAS, LoraChoice
 from api.domain.text import Name, Text, storable_json
+from api.domain.webhook import WebhookUrl
 
 WorkflowName = Annotated[
     str,
@@ -58,3 +59,4 @@ class RunRequest(BaseModel):
     loras: list[LoraChoice] = Field(default_factory=list, max_length=MAX_LORAS)
     add_trigger_words: bool = Field(True, description="Put the LoRAs' trigger words in front of the prompt.")
     num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")
+    webhook_url: WebhookUrl | None = None

@@ -1,4 +1,5 @@
-"""The tables: the user's four and what belongs to them, jobs, checkpoints, replayed answers, files on their way."""
+"""The tables: the user's four and what belongs to them, jobs, checkpoints, replayed answers, files and webhooks
+on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.batch import Batch
@@ -10,6 +11,7 @@ from api.models.job import Job
 from api.models.lora import Model
 from api.models.training import TrainingSession
 from api.models.unrecorded import UnrecordedFile
+from api.models.webhook import WebhookDelivery
 from api.models.workflow import EngineSnapshot, Workflow
 
 __all__ = [
@@ -25,5 +27,6 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingSession",
     "UnrecordedFile",
+    "WebhookDelivery",
     "Workflow",
 ]

@@ -37,6 +37,8 @@ class Job(SQLModel, table=True):
     error_hint: str | None = None
     log_tail: str | None = None
     """The end of the engine's own log, when it failed."""
+    webhook_url: str | None = None
+    """Told when the job has ended; may hold a secret, so it is never shown."""
     retry_of: UUID | None = Field(default=None, index=True)
     created_at: datetime = Field(default_factory=utcnow, index=True)
     started_at: datetime | None = None
@@ -51,7 +53,20 @@ class Job(SQLModel, table=True):
         return Status(self.status)
 
     @classmethod
-    def new(cls, kind: Kind, *, affinity: str | None = None, priority: int = 0, retry_of: UUID | None = None) -> "Job":
+    def new(
+        cls,
+        kind: Kind,
+        *,
+        affinity: str | None = None,
+        priority: int = 0,
+        webhook_url: str | None = None,
+        retry_of: UUID | None = None,
+    ) -> "Job":
         return cls(
-            kind=kind.value, queue=Queue(kind.queue).value, affinity=affinity, priority=priority, retry_of=retry_of
+            kind=kind.value,
+            queue=Queue(kind.queue).value,
+            affinity=affinity,
+            priority=priority,
+            webhook_url=webhook_url,
+            retry_of=retry_of,
         )

@@ -146,7 +146,7 @@ async def run_workflow(
     async def work() -> GenerationStarted:
         installed = await workers.installed_bases(resources.redis, settings)
         files = await workers.model_files(resources.redis, settings)
-        wish = runs.Wish(name, body.parameters, body.base_model, body.loras, body.add_trigger_words)
+        wish = runs.Wish(name, body.parameters, body.base_model, body.loras, body.add_trigger_words, body.webhook_url)
         plan = await runs.plan(session, resources.storage, settings, installed, wish, files)
         pictures = runs.repeated(plan, body.num_images)
         assets = await runs.add(session, pictures, runs.batch_of(pictures, body, workflow=name))

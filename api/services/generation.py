@@ -58,6 +58,7 @@ async def plan(
         base_model=request.base_model,
         loras=request.lora_choices(),
         add_trigger_words=request.add_trigger_words,
+        webhook_url=request.webhook_url,
         at=(),
     )
     return await runs.plan(session, storage, settings, installed, wish, files)

@@ -13,6 +13,7 @@ from api.domain.progress import Snapshot
 from api.domain.queueing import Place
 from api.models import GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
+from api.services import outbox
 
 SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset]] = {
     Kind.TRAINING: TrainingSession,
@@ -33,21 +34,34 @@ async def change(
     """
     job: Job | None = await session.scalar(_update(old, new, values).where(col(Job.id) == job_id, *conditions))
     if job is not None:
-        await mirror(session, job)
+        subject = await mirror(session, job)
+        if new in TERMINAL:
+            await outbox.add(session, job, subject)
     return job
 
 
 async def change_pictures(
     session: AsyncSession, job_ids: Sequence[UUID], old: Status, new: Status, **values: Any
 ) -> list[Job]:
-    """`change` of many at once, in two statements; those that it changed."""
+    """`change` of many at once, in few statements; those that it changed."""
     jobs = (await session.scalars(_update(old, new, values).where(col(Job.id).in_(job_ids)))).all()
     if jobs:
         table = cast("sa.Table", sa.inspect(GeneratedAsset).local_table)
         rows = [{"job_id": job.id, **_mirrored(job)} for job in jobs]
         same = table.c.task_id == sa.bindparam("job_id")
         await (await session.connection()).execute(sa.update(table).where(same), rows)
+    told = [job for job in jobs if job.webhook_url is not None]
+    if told and new in TERMINAL:
+        await _tell(session, told)
     return list(jobs)
+
+
+async def _tell(session: AsyncSession, pictures: Sequence[Job]) -> None:
+    of_jobs = col(GeneratedAsset.task_id).in_([job.id for job in pictures])
+    found = await session.execute(sa.select(col(GeneratedAsset.task_id), col(GeneratedAsset.id)).where(of_jobs))
+    assets: dict[UUID | None, UUID] = {row.task_id: row.id for row in found}
+    for job in pictures:
+        await outbox.add(session, job, assets.get(job.id))
 
 
 def _update(old: Status, new: Status, values: dict[str, Any]) -> Any:
@@ -61,8 +75,11 @@ def _update(old: Status, new: Status, values: dict[str, Any]) -> Any:
     return was.values(status=new.value, **values).returning(Job).execution_options(**REFRESH)
 
 
-async def mirror(session: AsyncSession, job: Job) -> None:
-    """Write the job's state on the row it is for, in the same transaction, so that the two can never disagree."""
+async def mirror(session: AsyncSession, job: Job) -> UUID | None:
+    """Write the job's state on the row it is for, in the same transaction, so that the two can never disagree.
+
+    The id of that row; None when it is gone.
+    """
     table, values = SUBJECT[job.kind_enum], _mirrored(job)
     if table is TrainingSession:
         snapshot = snapshot_of(job)
@@ -75,7 +92,10 @@ async def mirror(session: AsyncSession, job: Job) -> None:
         }
         if snapshot.total_steps:  # before the trainer has said it, the row has what was asked for
             values["total_steps"] = snapshot.total_steps
-    await session.execute(sa.update(table).where(col(table.task_id) == job.id).values(**values))
+    subject: UUID | None = await session.scalar(
+        sa.update(table).where(col(table.task_id) == job.id).values(**values).returning(col(table.id))
+    )
+    return subject
 
 
 def _mirrored(job: Job) -> dict[str, Any]:

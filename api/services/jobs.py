@@ -226,7 +226,9 @@ async def retry(session: AsyncSession, job_id: UUID) -> Job:
             code="job_not_retryable",
             value=old.status,
         )
-    new = Job.new(old.kind_enum, affinity=old.affinity, priority=old.priority, retry_of=old.id)
+    new = Job.new(
+        old.kind_enum, affinity=old.affinity, priority=old.priority, webhook_url=old.webhook_url, retry_of=old.id
+    )
     table = SUBJECT[old.kind_enum]
     moved = await session.execute(
         sa.update(table).where(col(table.task_id) == old.id).values(task_id=new.id).returning(col(table.id))

@@ -22,7 +22,7 @@ from api.domain.workflow_check import check_template, fixed_files
 from api.errors import Fault, FaultsError
 from api.models import Batch, GeneratedAsset, Job, Model
 from api.models.base import utcnow
-from api.services import bases, inputs, loras, node_catalogue, workflows
+from api.services import bases, inputs, loras, node_catalogue, webhooks, workflows
 from api.services.workflows import KnownWorkflow
 from api.settings import Settings
 from api.storage import Storage
@@ -37,6 +37,7 @@ class Wish:
     base_model: str | None = None
     loras: Sequence[LoraChoice] = ()
     add_trigger_words: bool = True
+    webhook_url: str | None = None
     at: tuple[str, ...] = ("parameters",)
     """Where in the body the parameters stand."""
 
@@ -56,6 +57,9 @@ class Plan:
     """None: a random one."""
     trigger_words: tuple[str | None, ...] = ()
     """Of its LoRAs, as far as they are wanted in the prompt."""
+
+    webhook_url: str | None = None
+    """Told of the end of each picture; None: nobody is."""
 
     def varied(self, prompt: str, scale: float | None) -> "Plan":
         """The same with another prompt and another scale of its first LoRA, if it has one."""
@@ -78,7 +82,7 @@ async def plan(
     Raises FaultsError `validation_failed` with every wrong parameter, WorkflowInvalidError when ComfyUI could not run
     the graph, other InputErrors for LoRAs, and UnavailableError when the base model is not installed.
     """
-    choices = require_stack(list(wish.loras))
+    choices, webhook_url = require_stack(list(wish.loras)), webhooks.receiver(settings, wish.webhook_url)
     known = await workflows.find(session, wish.workflow)
     models = await loras.usable(session, storage, [choice.model_id for choice in choices])
     if models:
@@ -111,7 +115,8 @@ async def plan(
         **({"fixed_loras": [_lora(model, None) for model in fixed.values()]} if fixed else {}),
     }
     first = models[0].id if models else None
-    return Plan(first, prompt, negative_prompt, base_model, config, None if seed is None else int(seed), tuple(words))
+    number = None if seed is None else int(seed)
+    return Plan(first, prompt, negative_prompt, base_model, config, number, tuple(words), webhook_url)
 
 
 async def add(
@@ -124,7 +129,8 @@ async def add(
     assets = []
     for index, (plan, seed) in enumerate(pictures):
         created = start + timedelta(microseconds=index)
-        job = Job.new(Kind.IMAGE, affinity=affinity(plan.base_model, plan.config["loras"]))
+        same_models = affinity(plan.base_model, plan.config["loras"])
+        job = Job.new(Kind.IMAGE, affinity=same_models, webhook_url=plan.webhook_url)
         job.created_at = created
         asset = GeneratedAsset(
             model_id=plan.model_id,
@@ -145,7 +151,12 @@ def batch_of(pictures: Sequence[tuple[Plan, int]], request: BaseModel, **more: A
     """What several pictures have in common; None for a single one."""
     if len(pictures) == 1:
         return None
-    return Batch(total=len(pictures), request={**more, **request.model_dump(mode="json", exclude_unset=True)})
+    return Batch(total=len(pictures), request={**more, **asked(request)})
+
+
+def asked(request: BaseModel) -> dict[str, Any]:
+    """A request as it was sent, to be shown; a webhook's URL never is."""
+    return request.model_dump(mode="json", exclude_unset=True, exclude={"webhook_url"})
 
 
 def repeated(plan: Plan, count: int) -> list[tuple[Plan, int]]:

@@ -44,7 +44,7 @@ async def submit(
         for plan in [plans[model_id].varied(prompt, scale)]
         for seed in seeds
     ]
-    batch = Batch(total=len(pictures), request=request.model_dump(mode="json", exclude_unset=True))
+    batch = Batch(total=len(pictures), request=runs.asked(request))
     return await runs.add(session, pictures, batch)
 
 

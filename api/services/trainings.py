@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.domain.job import Kind
 from api.domain.text import Name
 from api.domain.training import FluxDefaults, FluxTrainingRequest
+from api.domain.webhook import WebhookUrl
 from api.errors import ConflictError, NotFoundError
 from api.models import Job, TrainingSession
-from api.services import bases, datasets
+from api.services import bases, datasets, webhooks
 from api.settings import Settings
 
 
@@ -28,6 +29,7 @@ class TrainFluxRequest(FluxTrainingRequest):
     dataset_id: UUID = Field(strict=False)
     name: Name | None = Field(None, description="Name of the session and of its LoRA; default: the dataset's.")
     base_model: Name | None = Field(None, description="Default: MASUKA_BASE_MODEL, else flux-dev when it is installed.")
+    webhook_url: WebhookUrl | None = None
 
 
 async def submit(
@@ -44,7 +46,7 @@ async def submit(
     base_model = bases.choose(settings, installed, named=request.base_model)
     stored: dict[str, Any] = config.model_dump(mode="json")
     stored |= {"base_model": base_model, "trigger_word": config.trigger_word or dataset.trigger_word}
-    job = Job.new(Kind.TRAINING)
+    job = Job.new(Kind.TRAINING, webhook_url=webhooks.receiver(settings, request.webhook_url))
     row = TrainingSession(
         name=request.name or dataset.name,
         dataset_id=dataset.id,

@@ -43,6 +43,8 @@ BY_ID = [
     ("GET", "/api/jobs/{}", "job_not_found"),
     ("POST", "/api/jobs/{}/cancel", "job_not_found"),
     ("POST", "/api/jobs/{}/retry", "job_not_found"),
+    ("GET", "/api/webhooks/deliveries/{}", "delivery_not_found"),
+    ("POST", "/api/webhooks/deliveries/{}/redeliver", "delivery_not_found"),
 ]
 
 
@@ -117,6 +119,7 @@ BAD_GENERATION = {
     "loras": ("{}", "null", '[{"model_id": "x"}]', f'[{{"model_id": "{NOBODY}", "scale": NaN}}]', "[{}]"),
     "base_model": ('""', '"a\\u0000b"', "1"),
     "workflow": ('"a\\u0000b"', "1"),
+    "webhook_url": ('"https://x/\\u0000"', '"https://x/' + "x" * 2000 + '"', "1", "[]"),
     "width\\u0000": ("64",),
     "x" * 1000: ("1",),
 }
@@ -267,7 +270,7 @@ async def test_an_unknown_path_and_method_are_problems_too(service: Service) -> 
 
 # ---- lists ---------------------------------------------------------------------------------------------------------
 
-LISTS = ["/api/datasets/", "/api/training/", "/api/assets/", "/api/models/", "/api/jobs/"]
+LISTS = ["/api/datasets/", "/api/training/", "/api/assets/", "/api/models/", "/api/jobs/", "/api/webhooks/deliveries/"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FORGED = [
     encode_cursor(datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))), UUID(NOBODY)),
@@ -304,6 +307,9 @@ async def test_a_page_size_out_of_range_is_refused(service: Service, path: str) 
         ("/api/models/", "base_model"),
         ("/api/jobs/", "status"),
         ("/api/jobs/", "kind"),
+        ("/api/webhooks/deliveries/", "status"),
+        ("/api/webhooks/deliveries/", "type"),
+        ("/api/webhooks/deliveries/", "job_id"),
     ],
 )
 async def test_an_unknown_filter_value_is_refused(service: Service, path: str, name: str) -> None:

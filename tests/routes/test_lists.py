@@ -8,7 +8,7 @@ import pytest
 
 from api.domain.job import Kind
 from api.errors import EngineError
-from api.models import Dataset, GeneratedAsset, Job, Model, TrainingSession
+from api.models import Dataset, GeneratedAsset, Job, Model, TrainingSession, WebhookDelivery
 from tests.service import Service, ids
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,6 +24,9 @@ def _row(path: str, number: int, created: datetime) -> Any:
         return GeneratedAsset(prompt="x", task_id=UUID(int=1), **common)
     if path == "/api/models/":
         return Model(name="me", base_model="flux-tiny", storage_path="models/x", file_size_mb=1.0, **common)
+    if path == "/api/webhooks/deliveries/":
+        about: dict[str, Any] = {"type": "image.completed", "url": "https://x/", "receiver": "https://x", "body": "{}"}
+        return WebhookDelivery(job_id=UUID(int=1), **about, **common)
     job = Job.new(Kind.IMAGE)
     job.id, job.created_at = common["id"], created
     return job
@@ -40,7 +43,10 @@ async def _walk(service: Service, path: str, limit: int) -> list[list[str]]:
         cursor = {"cursor": body["next_cursor"]}
 
 
-@pytest.mark.parametrize("path", ["/api/datasets/", "/api/training/", "/api/assets/", "/api/models/", "/api/jobs/"])
+LISTS = ["/api/datasets/", "/api/training/", "/api/assets/", "/api/models/", "/api/jobs/", "/api/webhooks/deliveries/"]
+
+
+@pytest.mark.parametrize("path", LISTS)
 async def test_pages_hold_every_row_once_newest_first_even_with_equal_times(any_service: Service, path: str) -> None:
     rows = [_row(path, n, BEGIN + timedelta(microseconds=n // 3)) for n in range(1, 11)]
     async with any_service.resources.sessions.begin() as session:
