@@ -37,11 +37,16 @@ def _values(nodes: Mapping[str, Node], names: tuple[str, ...]) -> Iterator[int |
 def _loras(nodes: Mapping[str, Node]) -> list[dict[str, Any]]:
     """In the order of the graph's ids; those that nothing in the graph uses count, too."""
     return [
-        {"file": cleaned(name), "scale": node.inputs.get("strength_model")}
+        {"file": cleaned(name), "scale": _number(node.inputs.get("strength_model"))}
         for node in nodes.values()
         if node.class_type in ("LoraLoader", "LoraLoaderModelOnly")
         and isinstance(name := node.inputs.get("lora_name"), str)
     ]
+
+
+def _number(value: Any) -> float | None:
+    """None for what comes from another node."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _text(nodes: Mapping[str, Node], inputs: tuple[str, ...]) -> str:

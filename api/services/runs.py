@@ -100,7 +100,7 @@ async def plan(
     pictures = {name: values[name] for name, spec in specs.items() if _is_picture(spec) and name in values}
     found, missing = await inputs.find_all(session, storage, pictures if not faults else {})
     _refuse([*faults, *missing, *_upscaled_faults(values, settings.masuka_max_side)], wish.at)
-    stack = [_lora(model, choice.scale) for choice, model in zip(choices, models, strict=True)]
+    stack = [lora_entry(model, choice.scale) for choice, model in zip(choices, models, strict=True)]
     words = [model.trigger_word for model in models] if wish.add_trigger_words else []
     prompt, negative_prompt = str(values.pop("prompt", "")), str(values.pop("negative_prompt", ""))
     seed = values.pop("seed", None)
@@ -112,7 +112,7 @@ async def plan(
         "prompt_sent": with_trigger_words(prompt, words),
         "parameters": values,
         **({"inputs": found} if found else {}),
-        **({"fixed_loras": [_lora(model, None) for model in fixed.values()]} if fixed else {}),
+        **({"fixed_loras": [lora_entry(model, None) for model in fixed.values()]} if fixed else {}),
     }
     first = models[0].id if models else None
     number = None if seed is None else int(seed)
@@ -174,7 +174,8 @@ def _workflow(known: KnownWorkflow) -> dict[str, Any]:
     return {"workflow": known.name, **own}
 
 
-def _lora(model: Model, scale: float | None) -> dict[str, Any]:
+def lora_entry(model: Model, scale: float | None) -> dict[str, Any]:
+    """What `generation_config` says of a LoRA of the library."""
     return {
         "model_id": str(model.id),
         "scale": scale,

@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 
 import structlog
 from PIL import Image
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.db import DATABASE_ERRORS
 from api.domain.canvas_picture import described
@@ -22,7 +23,7 @@ from api.errors import EngineError, MasukaError
 from api.lease import new_owner
 from api.models import GeneratedAsset
 from api.resources import Resources
-from api.services import generation, jobs
+from api.services import generation, jobs, runs, workflows
 from api.services.unrecorded import recorded, unrecorded
 from api.storage import StoredFile
 from api.tasks.generate import BYTES_PER_MB
@@ -103,20 +104,32 @@ async def _store(resources: Resources, picture: Picture, graph: dict[str, Any], 
     async with unrecorded(resources.sessions, resources.storage, key, owner):
         stored = await resources.storage.put_file(key, picture.path, "image/png")
         async with resources.sessions.begin() as session:
-            await jobs.add_done(session, _asset(asset_id, graph, picture, stored))
+            await jobs.add_done(session, await _asset(session, asset_id, graph, picture, stored))
             await recorded(session, key)
     log.info("canvas_picture_kept", asset_id=str(asset_id), name=picture.path.name)
 
 
-def _asset(asset_id: UUID, graph: dict[str, Any], picture: Picture, stored: StoredFile) -> GeneratedAsset:
+async def _asset(
+    session: AsyncSession, asset_id: UUID, graph: dict[str, Any], picture: Picture, stored: StoredFile
+) -> GeneratedAsset:
     prompt, negative_prompt, config = described(graph)
+    models = await workflows.named_loras(session, {lora["file"] for lora in config["loras"]})
+    ours = [lora for lora in config["loras"] if lora["file"] in models]
+    others = [lora for lora in config["loras"] if lora["file"] not in models]
     size = {"width": picture.width, "height": picture.height}
     output = {**size, "sha256": stored.sha256, "size_bytes": stored.size}
     return GeneratedAsset(
         id=asset_id,
+        model_id=models[ours[0]["file"]].id if ours else None,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        generation_config={**config, **size, "output": output},
+        generation_config={
+            **config,
+            **size,
+            "loras": [runs.lora_entry(models[lora["file"]], lora["scale"]) for lora in ours],
+            **({"other_loras": others} if others else {}),
+            "output": output,
+        },
         storage_path=stored.key,
         file_size_mb=round(stored.size / BYTES_PER_MB, 3),
     )

@@ -11,8 +11,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from api.domain.canvas_prompt import with_own_prefixes
+from api.domain.workflow import LoraUse, bind
 from api.errors import StorageError
-from api.models import GeneratedAsset, Job, UnrecordedFile
+from api.models import GeneratedAsset, Job, Model, UnrecordedFile
 from api.resources import Resources
 from api.services import canvas_graphs, generation
 from api.services.workflows import shipped
@@ -21,7 +22,8 @@ from api.tasks.canvas_pictures import SHOWN_SECONDS, UNFINISHED_SECONDS, keep_pi
 from api.tasks.gpu import GpuKit
 from tests.job_rows import assert_rows_sound
 
-GRAPH = shipped()["flux_text_to_image"].template.graph
+TEMPLATE = shipped()["flux_text_to_image"].template
+GRAPH = TEMPLATE.graph
 
 
 @pytest.fixture
@@ -80,6 +82,21 @@ async def test_it_comes_once_whatever_happens_and_not_again_when_it_was_deleted(
         await generation.delete(session, asset.id)
     assert await keep_pictures(kit, resources) == 0
     assert await assets(resources) == []
+
+
+async def test_its_loras_are_those_of_the_library_and_others(kit: GpuKit, resources: Resources) -> None:
+    key = "models/me-1a2b3c4d.safetensors"
+    model = Model(name="me", base_model="flux-tiny", storage_path=key, file_size_mb=1, model_metadata={"sha256": "0"})
+    async with resources.sessions.begin() as session:
+        session.add(model)
+    stack = [LoraUse("mine.safetensors", 1.0), LoraUse("me-1a2b3c4d.safetensors", 0.5)]
+    drawn(kit, graph=bind(TEMPLATE, TEMPLATE.defaults(), stack))
+    assert await keep_pictures(kit, resources) == 1
+    (asset,) = await assets(resources)
+    assert asset.model_id == model.id
+    (lora,) = asset.generation_config["loras"]
+    assert (lora["model_id"], lora["scale"], lora["storage_path"]) == (str(model.id), 0.5, key)
+    assert asset.generation_config["other_loras"] == [{"file": "mine.safetensors", "scale": 1.0}]
 
 
 async def test_pictures_of_jobs_are_left_to_them(kit: GpuKit, resources: Resources) -> None:
