@@ -11,6 +11,7 @@ from api import __version__
 from api.redis_address import redis_url
 from api.resources import Resources, open_resources
 from api.routes import (
+    asset_files,
     assets,
     batches,
     canvas,
@@ -57,8 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
-    nouns = (datasets, training, progress, generate, workflows, inputs, assets, batches, canvas, models, jobs, webhooks)
-    for module in (health, *nouns):
+    pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
+    for module in (health, datasets, training, progress, *pictures, models, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)
     return app

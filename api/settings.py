@@ -101,6 +101,9 @@ class Settings(BaseSettings):
         description="Node classes that workflows may use besides ComfyUI's own that only draw, comma separated.",
     )
     masuka_input_days: int = Field(30, ge=1, description="Days that an uploaded input picture is kept unused.")
+    masuka_trash_days: int = Field(
+        30, ge=0, le=36500, description="Days that a deleted picture can be restored; then its file is removed."
+    )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from api.domain.job import Queue
 from api.resources import Resources
 from api.tasks.deliver import deliver_forever, forget_deliveries_forever
+from api.tasks.purge_assets import purge_assets_forever
 from api.tasks.reconcile import reconcile_forever
 from api.tasks.sweep_inputs import sweep_inputs_forever
 from api.worker import Equipment, run
@@ -18,6 +19,7 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
         duties=(
             reconcile_forever(resources),
             sweep_inputs_forever(resources),
+            purge_assets_forever(resources),
             deliver_forever(resources),
             forget_deliveries_forever(resources),
         )

@@ -9,6 +9,7 @@ from api.models.idempotency import StoredAnswer
 from api.models.input_image import InputImage
 from api.models.job import Job
 from api.models.lora import Model
+from api.models.thumbnail import Thumbnail
 from api.models.training import TrainingSession
 from api.models.unrecorded import UnrecordedFile
 from api.models.webhook import WebhookDelivery
@@ -24,6 +25,7 @@ __all__ = [
     "Job",
     "Model",
     "StoredAnswer",
+    "Thumbnail",
     "TrainingCheckpoint",
     "TrainingSession",
     "UnrecordedFile",

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.domain.batch import status_of
 from api.domain.job import Status
 from api.models import Batch
-from api.routes.assets import AssetStatus
+from api.routes.asset_filters import AssetStatus
 from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, after_commit
 from api.routes.once import OnceDep
 from api.routes.problems import responses

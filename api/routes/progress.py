@@ -45,7 +45,7 @@ async def job_of(session: AsyncSession, any_id: UUID) -> Job:
     """The job of a session, of an asset, or itself. Raises NotFoundError."""
     training = await session.get(TrainingSession, any_id)
     asset = await session.get(GeneratedAsset, any_id)
-    found = training or asset
+    found = training or (asset if asset is not None and asset.deleted_at is None else None)
     job = await session.get(Job, any_id if found is None else found.task_id)
     if job is None:
         raise NotFoundError(

@@ -25,7 +25,7 @@ async def get(session: AsyncSession, batch_id: UUID) -> Batch:
 
 async def assets(session: AsyncSession, batch_id: UUID) -> Sequence[GeneratedAsset]:
     """Its pictures as they are now, in the order in which they are drawn; deleted ones are not among them."""
-    query = sa.select(GeneratedAsset).where(col(GeneratedAsset.batch_id) == batch_id).order_by(*_in_order())
+    query = sa.select(GeneratedAsset).where(*_of(batch_id)).order_by(*_in_order())
     return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
@@ -35,7 +35,7 @@ async def members(session: AsyncSession, batch_id: UUID) -> list[Member]:
     query = (
         sa.select(col(GeneratedAsset.id), col(GeneratedAsset.task_id), col(GeneratedAsset.status), col(Job.progress))
         .outerjoin(Job, running)
-        .where(col(GeneratedAsset.batch_id) == batch_id)
+        .where(*_of(batch_id))
         .order_by(*_in_order())
     )
     rows = (await session.execute(query)).all()
@@ -50,7 +50,7 @@ async def counts(session: AsyncSession, batch_ids: Sequence[UUID]) -> dict[UUID,
     """How many pictures of each batch have each status."""
     query = (
         sa.select(col(GeneratedAsset.batch_id), col(GeneratedAsset.status), sa.func.count())
-        .where(col(GeneratedAsset.batch_id).in_(batch_ids))
+        .where(col(GeneratedAsset.batch_id).in_(batch_ids), col(GeneratedAsset.deleted_at).is_(None))
         .group_by(col(GeneratedAsset.batch_id), col(GeneratedAsset.status))
     )
     found: dict[UUID, dict[str, int]] = {batch_id: counts_of([]) for batch_id in batch_ids}
@@ -75,6 +75,10 @@ async def cancel(session: AsyncSession, batch_id: UUID) -> list[Job]:
             value=str(batch_id),
         )
     return changed
+
+
+def _of(batch_id: UUID) -> tuple[sa.ColumnElement[bool], ...]:
+    return col(GeneratedAsset.batch_id) == batch_id, col(GeneratedAsset.deleted_at).is_(None)
 
 
 def _in_order() -> tuple[Any, ...]:

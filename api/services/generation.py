@@ -1,4 +1,4 @@
-"""Pictures: from a request to rows, and what of them is shown or deleted."""
+"""Pictures: from a request to rows, and what is known of one."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -11,9 +11,7 @@ from api.domain.nodes import ModelFiles
 from api.engines import catalogue
 from api.errors import ConflictError, InputError, NotFoundError
 from api.models import GeneratedAsset
-from api.services import bases, inputs, loras, runs, workflows
-from api.services.awaited import WAITING
-from api.services.unrecorded import dismiss
+from api.services import bases, loras, runs, workflows
 from api.settings import Settings
 from api.storage import Storage
 
@@ -74,45 +72,17 @@ async def _require_workflow(session: AsyncSession, name: str | None) -> None:
 
 
 async def get(session: AsyncSession, asset_id: UUID) -> GeneratedAsset:
+    """Raises NotFoundError, also for one that is deleted."""
     asset = await session.get(GeneratedAsset, asset_id)
-    if asset is None:
-        raise NotFoundError("There is no asset with this id.", code="asset_not_found", value=str(asset_id))
+    if asset is None or asset.deleted_at is not None:
+        hint = "It is deleted; POST /api/assets/{id}/restore takes it back." if asset is not None else None
+        raise NotFoundError("There is no asset with this id.", code="asset_not_found", value=str(asset_id), hint=hint)
     return asset
 
 
 def file_key(asset_id: UUID, tag: str) -> str:
     """Where one attempt stores the file of an asset; another attempt, by its `tag`, stores elsewhere."""
     return f"assets/{asset_id}-{tag}.png"
-
-
-async def delete(session: AsyncSession, asset_id: UUID) -> None:
-    """Remove the row; its file is removed soon.
-
-    Raises NotFoundError, ConflictError `asset_active` while it is waited for, and ConflictError `asset_in_use` while a
-    picture that starts from it is: the caller's transaction must then be rolled back.
-    """
-    asset = await get(session, asset_id)
-    if asset.status in WAITING:
-        raise ConflictError(
-            f"This asset is {asset.status}.",
-            code="asset_active",
-            value=asset.status,
-            hint="Cancel it first, then delete it.",
-        )
-    await session.delete(asset)
-    await session.flush()
-    # Only now nobody else can ask for it, and whoever was faster can be seen.
-    users = (await inputs.users(session))[str(asset_id)]
-    if users:
-        raise ConflictError(
-            f"{users} pictures that start from this asset are still waited for.",
-            code="asset_in_use",
-            value=users,
-            hint="Wait for them, or cancel them first.",
-        )
-    if asset.storage_path is not None:
-        dismiss(session, asset.storage_path)
-    await session.flush()
 
 
 def require_file(asset: GeneratedAsset) -> str:

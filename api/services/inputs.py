@@ -151,7 +151,9 @@ def _not_found(name: str, picture_id: str, why: str) -> Fault:
 async def _hold(session: AsyncSession, picture_id: UUID) -> bool:
     """Wanted now, so that it stays until the transaction ends; False when it was removed meanwhile."""
     used = sa.update(InputImage).where(col(InputImage.id) == picture_id).values(used_at=utcnow())
-    same = sa.update(GeneratedAsset).where(col(GeneratedAsset.id) == picture_id)
+    same = sa.update(GeneratedAsset).where(
+        col(GeneratedAsset.id) == picture_id, col(GeneratedAsset.deleted_at).is_(None)
+    )
     same = same.values(storage_path=col(GeneratedAsset.storage_path))  # changes nothing, and locks the row
     for held in (used.returning(col(InputImage.id)), same.returning(col(GeneratedAsset.id))):
         if await session.scalar(held.execution_options(synchronize_session=False)) is not None:
@@ -165,7 +167,7 @@ async def _source(session: AsyncSession, picture_id: UUID) -> dict[str, Any] | s
     if row is not None:
         return {"id": str(picture_id), "storage_path": row.storage_path, "sha256": row.sha256}
     asset = await session.get(GeneratedAsset, picture_id)
-    if asset is None:
+    if asset is None or asset.deleted_at is not None:
         return UNKNOWN
     if asset.storage_path is None:
         return f"this asset has no file: it is {asset.status}."

@@ -230,9 +230,9 @@ async def retry(session: AsyncSession, job_id: UUID) -> Job:
         old.kind_enum, affinity=old.affinity, priority=old.priority, webhook_url=old.webhook_url, retry_of=old.id
     )
     table = SUBJECT[old.kind_enum]
-    moved = await session.execute(
-        sa.update(table).where(col(table.task_id) == old.id).values(task_id=new.id).returning(col(table.id))
-    )
+    its = [col(table.task_id) == old.id]
+    its += [col(table.deleted_at).is_(None)] if table is GeneratedAsset else []
+    moved = await session.execute(sa.update(table).where(*its).values(task_id=new.id).returning(col(table.id)))
     if moved.first() is None:
         raise ConflictError(
             "This job was retried already, or what it was for is gone.", code="job_superseded", value=str(job_id)

@@ -52,9 +52,9 @@ async def page(
     query = sa.select(table).where(*where)
     if cursor is not None:
         created_at, row_id = decode_cursor(cursor)
-        query = query.where(
-            sa.or_(table.created_at < created_at, sa.and_(table.created_at == created_at, table.id < row_id))
-        )
+        # As one value: of two conditions the planners make two searches, or none.
+        position = (sa.literal(created_at, table.created_at.type), sa.literal(row_id, table.id.type))
+        query = query.where(sa.tuple_(table.created_at, table.id) < sa.tuple_(*position))
     query = query.order_by(col(table.created_at).desc(), col(table.id).desc()).limit(limit + 1)
     rows = (await session.scalars(query)).all()
     more = len(rows) > limit

@@ -16,7 +16,7 @@ from sqlmodel import col
 from api.db import DATABASE_ERRORS, Sessions
 from api.errors import StorageError
 from api.lease import NOBODY, owner_is_dead
-from api.models import GeneratedAsset, InputImage, Model, UnrecordedFile
+from api.models import GeneratedAsset, InputImage, Model, Thumbnail, UnrecordedFile
 from api.models.base import utcnow
 from api.see_through import see_through
 from api.storage import Storage
@@ -88,5 +88,5 @@ async def _discard(sessions: Sessions, storage: Storage, key: str) -> None:
 
 
 async def _is_named(session: AsyncSession, key: str) -> bool:
-    paths = (col(table.storage_path) for table in (Model, GeneratedAsset, InputImage))
+    paths = (col(table.storage_path) for table in (Model, GeneratedAsset, InputImage, Thumbnail))
     return bool(await session.scalar(sa.select(sa.or_(*(sa.exists().where(path == key) for path in paths)))))

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from api.settings import Settings
-from api.storage.base import Storage, StoredFile
+from api.storage.base import Storage, StoredFile, on_disk
 from api.storage.local import open_local
 
-__all__ = ["Storage", "StoredFile", "open_storage"]
+__all__ = ["Storage", "StoredFile", "on_disk", "open_storage"]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import quote
 from uuid import uuid4
 
-from api.errors import StorageError
+from api.errors import NotFoundError, StorageError
 
 MAX_KEY_LENGTH = 512
 _SEGMENT = r"[a-z0-9_-][a-z0-9._-]{0,199}"
@@ -65,6 +65,23 @@ class Storage(Protocol):
     def local_path(self, key: str) -> Path | None:
         """Where the file lies on this machine; None where it does not. Nobody may change it there."""
         ...
+
+
+async def on_disk(storage: Storage, key: str, folder: Path) -> Path:
+    """The file, to read and not to change: where it lies, or fetched into `folder`.
+
+    Raises NotFoundError `file_missing` when the storage has lost it.
+    """
+    path = storage.local_path(key)
+    try:
+        if path is None:
+            path = folder / "fetched"
+            await storage.get_file(key, path)
+        elif await storage.size(key) is None:
+            raise FileNotFoundError(key)
+    except FileNotFoundError as exc:
+        raise NotFoundError("The file is gone from the storage.", code="file_missing", value=key) from exc
+    return path
 
 
 def require_key(key: str) -> str:

@@ -35,7 +35,11 @@ BY_ID = [
     ("GET", "/api/progress/stream/{}", "stream_not_found"),
     ("GET", "/api/assets/{}", "asset_not_found"),
     ("GET", "/api/assets/{}/file", "asset_not_found"),
+    ("GET", "/api/assets/{}/thumbnail", "asset_not_found"),
+    ("GET", "/api/assets/{}/recreate", "asset_not_found"),
+    ("PATCH", "/api/assets/{}", "asset_not_found"),
     ("DELETE", "/api/assets/{}", "asset_not_found"),
+    ("POST", "/api/assets/{}/restore", "asset_not_found"),
     ("POST", "/api/assets/{}/cancel", "asset_not_found"),
     ("GET", "/api/models/{}", "model_not_found"),
     ("GET", "/api/models/{}/file", "model_not_found"),
@@ -50,7 +54,8 @@ BY_ID = [
 
 @pytest.mark.parametrize(("method", "path", "code"), BY_ID)
 async def test_an_unknown_id_is_not_found(service: Service, method: str, path: str, code: str) -> None:
-    body = assert_problem(await service.client.request(method, path.format(NOBODY)), 404, code)
+    sent: dict[str, Any] | None = {} if method == "PATCH" else None
+    body = assert_problem(await service.client.request(method, path.format(NOBODY), json=sent), 404, code)
     assert body["value"] == NOBODY
 
 

@@ -160,15 +160,6 @@ async def test_a_picture_that_is_not_made_yet_has_no_file(service: Service) -> N
     assert assert_problem(response, 409, "asset_not_ready")["value"] == "pending"
 
 
-async def test_deleting_a_picture_removes_its_file_and_row(any_service: Service, tmp_path: Path) -> None:
-    asset_id, _ = await _make(any_service, tmp_path)
-    path = f"/api/assets/{asset_id}"
-    assert (await any_service.client.delete(path)).status_code == 204
-    assert_problem(await any_service.client.get(path), 404, "asset_not_found")
-    await any_service.remove_leftovers()
-    assert await any_service.resources.storage.size(f"assets/{asset_id}.png") is None
-
-
 async def test_a_picture_that_is_waited_for_is_not_deleted_until_it_ends(service: Service) -> None:
     path = f"/api/assets/{(await service.pictures())['asset_id']}"
     assert_problem(await service.client.delete(path), 409, "asset_active")

@@ -56,7 +56,12 @@ async def test_every_operation_has_an_example_of_what_it_takes_and_gives(service
             if parameter["in"] == "path" and not (parameter.get("examples") or parameter["schema"].get("examples")):
                 lacking.append(f"{name}: {parameter['name']}")
         for status, response in operation["responses"].items():
-            binary = set(response.get("content", {})) & {"image/png", "image/jpeg", "application/octet-stream"}
+            binary = set(response.get("content", {})) & {
+                "image/png",
+                "image/webp",
+                "image/jpeg",
+                "application/octet-stream",
+            }
             if "content" in response and not binary and _example(document, response["content"]) is None:
                 lacking.append(f"{name}: {status}")
     assert lacking == []

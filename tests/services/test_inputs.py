@@ -15,7 +15,7 @@ from api.domain.upload import UploadLimits
 from api.errors import ConflictError, EngineError
 from api.models import GeneratedAsset, InputImage
 from api.models.base import utcnow
-from api.services import generation, inputs, jobs
+from api.services import gallery, inputs, jobs
 from api.services.unrecorded import discard_abandoned
 from api.settings import Settings
 from api.storage import Storage, open_storage
@@ -60,7 +60,7 @@ async def start_from(sessions: Sessions, storage: Storage, job_id: UUID, input_i
 
 async def delete(sessions: Sessions, asset_id: UUID) -> None:
     async with sessions.begin() as session:
-        await generation.delete(session, asset_id)
+        await gallery.delete(session, asset_id)
 
 
 def said(sessions: Sessions, verb: str) -> asyncio.Event:
@@ -187,7 +187,7 @@ async def test_an_asset_that_is_being_asked_for_is_not_deleted(
             session.add(asset)
         async with sessions.begin() as session:
             found, _ = await inputs.find_all(session, storage, {"image": str(asset.id)})
-            deletes = said(sessions, "DELETE")
+            deletes = said(sessions, "UPDATE")
             deleting = asyncio.create_task(delete(sessions, asset.id))
             await deletes.wait()
             session.add(GeneratedAsset(prompt="y", generation_config={"inputs": found}))
@@ -195,7 +195,7 @@ async def test_an_asset_that_is_being_asked_for_is_not_deleted(
             await deleting
     assert caught.value.code == "asset_in_use"
     async with sessions() as session:
-        assert await session.get(GeneratedAsset, asset.id) is not None
+        assert (await session.get_one(GeneratedAsset, asset.id)).deleted_at is None
 
 
 async def test_a_row_whose_file_is_gone_is_made_whole_by_the_next_upload(

@@ -15,7 +15,7 @@ from api.domain.workflow import LoraUse, bind
 from api.errors import StorageError
 from api.models import GeneratedAsset, Job, Model, UnrecordedFile
 from api.resources import Resources
-from api.services import canvas_graphs, generation
+from api.services import canvas_graphs, gallery, generation
 from api.services.workflows import shipped
 from api.storage.local import LocalStorage
 from api.tasks.canvas_pictures import SHOWN_SECONDS, UNFINISHED_SECONDS, keep_pictures
@@ -79,9 +79,9 @@ async def test_it_comes_once_whatever_happens_and_not_again_when_it_was_deleted(
     assert await keep_pictures(kit, resources) == 0
     (asset,) = await assets(resources)
     async with resources.sessions.begin() as session:
-        await generation.delete(session, asset.id)
+        await gallery.delete(session, asset.id)
     assert await keep_pictures(kit, resources) == 0
-    assert await assets(resources) == []
+    assert [asset.deleted_at is not None for asset in await assets(resources)] == [True]
 
 
 async def test_its_loras_are_those_of_the_library_and_others(kit: GpuKit, resources: Resources) -> None:
