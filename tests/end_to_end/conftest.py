@@ -9,6 +9,7 @@ import pytest
 
 from api.selftest.dataset import make_dataset
 from tests.end_to_end.service import Service, running_service
+from tests.receiver import SECRET
 
 TRAINING = {
     "base_model": "flux-tiny",
@@ -39,7 +40,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, engines_dir: Path) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("service") / "data", engines_dir) as found:
+    env = {"MASUKA_WEBHOOK_SECRET": SECRET, "MASUKA_WEBHOOK_PRIVATE": "true"}
+    with running_service(tmp_path_factory.mktemp("service") / "data", engines_dir, env) as found:
         yield found
 
 
