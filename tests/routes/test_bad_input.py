@@ -41,6 +41,9 @@ BY_ID = [
     ("DELETE", "/api/assets/{}", "asset_not_found"),
     ("POST", "/api/assets/{}/restore", "asset_not_found"),
     ("POST", "/api/assets/{}/cancel", "asset_not_found"),
+    ("GET", "/api/batches/{}", "batch_not_found"),
+    ("GET", "/api/batches/{}/sheet", "batch_not_found"),
+    ("POST", "/api/batches/{}/cancel", "batch_not_found"),
     ("GET", "/api/models/{}", "model_not_found"),
     ("GET", "/api/models/{}/file", "model_not_found"),
     ("DELETE", "/api/models/{}", "model_not_found"),
@@ -156,7 +159,7 @@ async def test_what_is_missing_is_named(service: Service) -> None:
 
 
 async def test_every_wrong_field_is_named_at_once(service: Service) -> None:
-    body = {"prompt": 1, "width": 5, "unknown": 0}
+    body = {"width": 5, "prompt": 1, "unknown": 0}
     problem = assert_problem(await service.client.post(GENERATE, json=body), 422, "validation_failed")
     assert [error["loc"] for error in problem["errors"]] == [["body", name] for name in body]
 

@@ -8,7 +8,7 @@ import pytest
 
 from api.domain.job import Kind
 from api.errors import EngineError
-from api.models import Dataset, GeneratedAsset, Job, Model, TrainingSession, WebhookDelivery
+from api.models import Batch, Dataset, GeneratedAsset, Job, Model, TrainingSession, WebhookDelivery
 from tests.service import Service, ids
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,6 +22,8 @@ def _row(path: str, number: int, created: datetime) -> Any:
         return TrainingSession(name="me", task_id=UUID(int=1), **common)
     if path == "/api/assets/":
         return GeneratedAsset(prompt="x", task_id=UUID(int=1), **common)
+    if path == "/api/batches/":
+        return Batch(total=1, **common)
     if path == "/api/models/":
         return Model(name="me", base_model="flux-tiny", storage_path="models/x", file_size_mb=1.0, **common)
     if path == "/api/webhooks/deliveries/":
@@ -43,7 +45,15 @@ async def _walk(service: Service, path: str, limit: int) -> list[list[str]]:
         cursor = {"cursor": body["next_cursor"]}
 
 
-LISTS = ["/api/datasets/", "/api/training/", "/api/assets/", "/api/models/", "/api/jobs/", "/api/webhooks/deliveries/"]
+LISTS = [
+    "/api/datasets/",
+    "/api/training/",
+    "/api/assets/",
+    "/api/batches/",
+    "/api/models/",
+    "/api/jobs/",
+    "/api/webhooks/deliveries/",
+]
 
 
 @pytest.mark.parametrize("path", LISTS)
