@@ -154,7 +154,8 @@ async def _waited_for(resources: Resources, asset_ids: Sequence[UUID]) -> bool:
 
 async def _assets(session: AsyncSession, asset_ids: Sequence[UUID]) -> list[GeneratedAsset]:
     """Those that there are, in this order."""
-    rows = await session.scalars(sa.select(GeneratedAsset).where(col(GeneratedAsset.id).in_(asset_ids)))
+    shown = col(GeneratedAsset.id).in_(asset_ids), col(GeneratedAsset.deleted_at).is_(None)
+    rows = await session.scalars(sa.select(GeneratedAsset).where(*shown))
     found = {row.id: row for row in rows}
     return [found[asset_id] for asset_id in asset_ids if asset_id in found]
 

@@ -38,6 +38,7 @@ BY_ID = [
     ("GET", "/api/assets/{}/thumbnail", "asset_not_found"),
     ("GET", "/api/assets/{}/recreate", "asset_not_found"),
     ("PATCH", "/api/assets/{}", "asset_not_found"),
+    ("GET", "/api/assets/{}/canvas", "asset_not_found"),
     ("DELETE", "/api/assets/{}", "asset_not_found"),
     ("POST", "/api/assets/{}/restore", "asset_not_found"),
     ("POST", "/api/assets/{}/cancel", "asset_not_found"),
