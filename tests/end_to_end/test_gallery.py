@@ -63,14 +63,15 @@ def test_every_form_of_a_picture_holds_the_graph_that_drew_it(service: Service, 
 def test_a_picture_is_found_marked_deleted_and_restored(service: Service, tmp_path: Path) -> None:
     path = service.draw(tmp_path, prompt="a zebra at noon", seed=77)
     service.api._json("PATCH", f"/api/assets/{path.stem}", json={"favourite": True, "tags": ["animals"]})
-    for query in (
-        "prompt=Zebra",
-        "search=animals",
-        "tag=animals",
-        "seed=77",
-        "favourite=true&workflow=flux_text_to_image",
-    ):
-        assert [item["id"] for item in service.api.get(f"/api/assets/?{query}")["items"]] == [path.stem], query
+    queries: list[dict[str, str]] = [
+        {"prompt": "Zebra"},
+        {"search": "animals"},
+        {"tag": "animals"},
+        {"seed": "77"},
+        {"favourite": "true", "workflow": "flux_text_to_image"},
+    ]
+    for query in queries:
+        assert [item["id"] for item in service.api.get("/api/assets/", **query)["items"]] == [path.stem], query
     service.api._json("DELETE", f"/api/assets/{path.stem}")
     with pytest.raises(ApiProblem) as caught:
         service.api.get(f"/api/assets/{path.stem}")
