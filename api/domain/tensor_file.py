@@ -1,4 +1,4 @@
-"""The safetensors format, as much as is needed without torch. Pure: bytes in, values out.
+"""The safetensors format, as much as is needed without torch: the one reader of it, for LoRAs and base models alike.
 
 A file is a little-endian u64 N, N bytes of JSON `{name: {dtype, shape, data_offsets}}` padded with spaces, then the
 tensors' bytes without holes. Source: the format's description in the safetensors repository.
@@ -6,9 +6,10 @@ tensors' bytes without holes. Source: the format's description in the safetensor
 
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -86,6 +87,15 @@ def parse_header(text: bytes, data_bytes: int) -> Header:
     if end != data_bytes:
         raise invalid(f"it holds {data_bytes} bytes of tensors where its header promises {end}")
     return Header(dict(tensors), {str(key): str(text) for key, text in metadata.items()})
+
+
+def read_header(file: BinaryIO) -> tuple[Header, int]:
+    """The header of an open file, and the offset of its first tensor. Raises InputError `lora_invalid`."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = header_bytes(file.read(PREFIX_BYTES), size)
+    start = PREFIX_BYTES + length
+    return parse_header(file.read(length), size - start), start
 
 
 def build_header(tensors: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, str]) -> bytes:

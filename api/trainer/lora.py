@@ -13,14 +13,11 @@ import numpy as np
 from api.domain.lora_file import LoraModule, alpha_key, lora_modules
 from api.domain.tensor_file import (
     ITEM_BYTES,
-    PREFIX_BYTES,
-    Header,
     Tensor,
     build_header,
-    header_bytes,
     invalid,
     is_finite,
-    parse_header,
+    read_header,
 )
 
 CHUNK_BYTES = 8 * 2**20
@@ -54,7 +51,7 @@ def check_lora(path: Path) -> LoraFile:
     Raises InputError `lora_invalid` (not safetensors, cut off, no LoRA) or `lora_not_finite`, FileNotFoundError.
     """
     with path.open("rb") as file:
-        header, start = _read_header(file)
+        header, start = read_header(file)
         modules = lora_modules(header)
         for name, tensor in header.tensors.items():
             for chunk in _chunks(file, start, tensor):
@@ -93,7 +90,7 @@ def single_file_targets(path: Path) -> dict[str, tuple[int, int]]:
     Raises InputError `lora_invalid` for an unreadable file, FileNotFoundError.
     """
     with path.open("rb") as file:
-        header, _ = _read_header(file)
+        header, _ = read_header(file)
     return {
         "diffusion_model." + re.sub(r"^(model\.)?diffusion_model\.|\.weight$", "", key): (
             tensor.shape[0],
@@ -106,7 +103,7 @@ def single_file_targets(path: Path) -> dict[str, tuple[int, int]]:
 
 def _with_alpha(old: BinaryIO, alpha: float, metadata: dict[str, str]) -> Iterator[bytes]:
     """The bytes of the new file. The alphas come first, where a 4-byte number is aligned."""
-    header, start = _read_header(old)
+    header, start = read_header(old)
     alphas = sorted(alpha_key(module) for module in lora_modules(header))
     kept = {name: tensor for name, tensor in header.tensors.items() if not name.endswith(".alpha")}
     layout: dict[str, tuple[str, tuple[int, ...]]] = dict.fromkeys(alphas, ("F32", ()))
@@ -115,14 +112,6 @@ def _with_alpha(old: BinaryIO, alpha: float, metadata: dict[str, str]) -> Iterat
     yield np.full(len(alphas), alpha, dtype="<f4").tobytes()
     for tensor in kept.values():
         yield from _chunks(old, start, tensor)
-
-
-def _read_header(file: BinaryIO) -> tuple[Header, int]:
-    """The header of an open file and the offset of its first tensor."""
-    size = os.fstat(file.fileno()).st_size
-    length = header_bytes(file.read(PREFIX_BYTES), size)
-    start = PREFIX_BYTES + length
-    return parse_header(file.read(length), size - start), start
 
 
 def _chunks(file: BinaryIO, start: int, tensor: Tensor) -> Iterator[bytes]:
