@@ -21,6 +21,7 @@ from api.routes import (
     health,
     inputs,
     jobs,
+    model_imports,
     models,
     openapi,
     problems,
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
-    for module in (health, datasets, training, progress, *pictures, models, jobs, webhooks):
+    for module in (health, datasets, training, progress, *pictures, model_imports, models, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)
     return app

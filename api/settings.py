@@ -80,6 +80,7 @@ class Settings(BaseSettings):
 
     masuka_max_file_mb: int = Field(100, ge=1, description="Largest single file of an upload, in MB.")
     masuka_max_upload_mb: int = Field(4096, ge=1, description="Largest upload in all, in MB; a zip counts unpacked.")
+    masuka_max_lora_mb: int = Field(4096, ge=1, description="Largest LoRA taken, by upload or from the web, in MB.")
     masuka_max_files: int = Field(5000, ge=1, description="Most files in one upload or zip.")
     masuka_max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image taken, in pixels.")
     masuka_min_image_side: int = Field(32, ge=1, description="Shortest side of a training image, in pixels.")
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
     )
     masuka_input_days: int = Field(30, ge=1, description="Days that an uploaded input picture is kept unused.")
     masuka_trash_days: int = Field(
-        30, ge=0, le=36500, description="Days that a deleted picture can be restored; then its file is removed."
+        30, ge=0, le=36500, description="Days that a deleted picture or LoRA can be restored; then its file is removed."
     )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."

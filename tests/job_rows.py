@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from api.db import Sessions, open_database
 from api.domain.job import TERMINAL, Kind, Queue, Status, shown
-from api.models import GeneratedAsset, Job, TrainingSession
+from api.models import GeneratedAsset, Job, ModelImport, TrainingSession
 from api.models.base import utcnow
 from api.services import jobs
 from api.services.jobs import Lease
@@ -37,19 +37,21 @@ async def add(
     """A pending job and the row it is for; its id."""
     job = Job.new(kind, affinity=affinity, priority=priority)
     job.created_at, job.max_attempts = utcnow() - timedelta(seconds=seconds_ago), max_attempts
-    subject = (
-        TrainingSession(name="me", total_steps=100, task_id=job.id)
-        if kind is Kind.TRAINING
-        else GeneratedAsset(prompt="me", task_id=job.id)
-    )
+    subject = {
+        Kind.TRAINING: TrainingSession(name="me", total_steps=100, task_id=job.id),
+        Kind.IMAGE: GeneratedAsset(prompt="me", task_id=job.id),
+        Kind.IMPORT: ModelImport(name="me", task_id=job.id),
+    }[kind]
     async with sessions.begin() as session:
         session.add_all((job, subject))
     return job.id
 
 
-async def claim(sessions: Sessions, owner: str, *, affinity: str | None = None) -> UUID | None:
+async def claim(
+    sessions: Sessions, owner: str, *, affinity: str | None = None, queue: Queue = Queue.GPU
+) -> UUID | None:
     async with sessions.begin() as session:
-        while (best := await next_pending(session, Queue.GPU, Turn(affinity))) is not None:
+        while (best := await next_pending(session, queue, Turn(affinity))) is not None:
             if await jobs.claim(session, best.id, owner) is not None:
                 return best.id
     return None
@@ -58,7 +60,7 @@ async def claim(sessions: Sessions, owner: str, *, affinity: str | None = None) 
 async def started(sessions: Sessions, owner: str = "a", kind: Kind = Kind.IMAGE, *, max_attempts: int = 3) -> Lease:
     """The lease of a new job that `owner` runs."""
     job_id = await add(sessions, kind, max_attempts=max_attempts)
-    assert await claim(sessions, owner) == job_id
+    assert await claim(sessions, owner, queue=kind.queue) == job_id
     return Lease(job_id, owner)
 
 
@@ -74,11 +76,12 @@ async def nothing_waits(sessions: Sessions) -> bool:
         return not await session.scalar(sa.select(active))
 
 
-async def subject_of(sessions: Sessions, job_id: UUID) -> TrainingSession | GeneratedAsset | None:
+async def subject_of(sessions: Sessions, job_id: UUID) -> TrainingSession | GeneratedAsset | ModelImport | None:
     async with sessions() as session:
         training = await session.scalar(sa.select(TrainingSession).where(col(TrainingSession.task_id) == job_id))
         asset = await session.scalar(sa.select(GeneratedAsset).where(col(GeneratedAsset.task_id) == job_id))
-        return training or asset
+        imported = await session.scalar(sa.select(ModelImport).where(col(ModelImport.task_id) == job_id))
+        return training or asset or imported
 
 
 async def let_lease_run_out(sessions: Sessions, job_id: UUID) -> None:
@@ -99,7 +102,7 @@ async def assert_sound(sessions: Sessions, job_id: UUID) -> None:
     assert_rows_sound(await read(sessions, job_id), await subject_of(sessions, job_id))
 
 
-def assert_rows_sound(job: Job, subject: TrainingSession | GeneratedAsset | None) -> None:
+def assert_rows_sound(job: Job, subject: TrainingSession | GeneratedAsset | ModelImport | None) -> None:
     """The same of rows already read; a job that was retried has no subject any more."""
     status = job.status_enum
     assert (job.lease_owner is not None) == (job.lease_until is not None) == (status is Status.RUNNING)

@@ -67,10 +67,11 @@ class Service:
         files = {"file": ("a.safetensors", data)}
         return await self.client.post("/api/models/import", data=form, files=files, headers=_key(key))
 
-    async def model(self, **fields: str) -> dict[str, Any]:
-        response = await self.import_lora(tiny_lora(), **fields)
+    async def model(self, *, rank: int = 4, **fields: str) -> dict[str, Any]:
+        """An imported LoRA, as it is shown."""
+        response = await self.import_lora(tiny_lora(rank), **fields)
         assert response.status_code == 201, response.text
-        return dict(response.json())
+        return dict((await self.client.get(f"/api/models/{response.json()['id']}")).json())
 
     async def lora_key(self, model_id: str) -> str:
         """Where the storage has the file of a LoRA."""

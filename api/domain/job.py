@@ -34,10 +34,12 @@ class Kind(StrEnum):
 
     TRAINING = "training"
     IMAGE = "image"
+    IMPORT = "import"
+    """Of a LoRA from the web."""
 
     @property
     def queue(self) -> Queue:
-        return Queue.GPU
+        return Queue.CPU if self is Kind.IMPORT else Queue.GPU
 
     @property
     def exclusive(self) -> bool:
@@ -46,7 +48,7 @@ class Kind(StrEnum):
     @property
     def running_word(self) -> str:
         """How the API shows `running` of this kind."""
-        return {Kind.TRAINING: "training", Kind.IMAGE: "generating"}[self]
+        return {Kind.TRAINING: "training", Kind.IMAGE: "generating", Kind.IMPORT: "importing"}[self]
 
 
 def shown(kind: Kind, status: Status) -> str:

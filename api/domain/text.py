@@ -73,5 +73,6 @@ Name = Annotated[
     AfterValidator(one_line),
 ]
 """A name for people; never a path."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$", to_lower=True)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
 """A form field that holds a JSON object as text."""

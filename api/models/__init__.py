@@ -1,5 +1,5 @@
-"""The tables: the user's four and what belongs to them, jobs, checkpoints, replayed answers, files and webhooks
-on their way."""
+"""The tables: the user's four and what belongs to them, jobs, checkpoints, imports, replayed answers, files and
+webhooks on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.batch import Batch
@@ -9,6 +9,7 @@ from api.models.idempotency import StoredAnswer
 from api.models.input_image import InputImage
 from api.models.job import Job
 from api.models.lora import Model
+from api.models.model_import import ModelImport
 from api.models.thumbnail import Thumbnail
 from api.models.training import TrainingSession
 from api.models.unrecorded import UnrecordedFile
@@ -24,6 +25,7 @@ __all__ = [
     "InputImage",
     "Job",
     "Model",
+    "ModelImport",
     "StoredAnswer",
     "Thumbnail",
     "TrainingCheckpoint",

@@ -26,6 +26,8 @@ class Model(SQLModel, table=True):
     model_metadata: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
     """sha256, size_bytes, rank, alpha, tensors, steps."""
     created_at: datetime = Field(default_factory=utcnow, index=True)
+    deleted_at: datetime | None = Field(default=None, index=True)
+    """Out of sight since then, and to be restored until its file is removed."""
 
     @property
     def file_name(self) -> str:

@@ -1,5 +1,6 @@
-"""The plain fields of a multipart form, checked as strictly as a JSON body."""
+"""Bodies that no signature describes: a form's plain fields, checked as strictly as JSON, and JSON beside a form."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from api.errors import InputError
+from api.routes.problems import BODY_HINT, BodyProblem
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -21,5 +23,17 @@ def parse_fields(fields: Mapping[str, Sequence[str]], form: type[Form]) -> Form:
             raise InputError(f"The field was sent {len(values)} times.", code="field_repeated", value=name)
     try:
         return form.model_validate({name: value for name, (value,) in fields.items() if value})
+    except ValidationError as exc:
+        raise RequestValidationError([{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]) from exc
+
+
+def parse_json(body: bytes, form: type[Form]) -> Form:
+    """For a route that takes JSON or a form. Raises RequestValidationError, RequestProblem `body_not_json`."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise BodyProblem("The body is not JSON that can be read.", hint=BODY_HINT) from exc
+    try:
+        return form.model_validate(value)
     except ValidationError as exc:
         raise RequestValidationError([{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]) from exc

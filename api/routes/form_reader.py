@@ -46,7 +46,9 @@ class FormReader:
     Every method that is fed raises InputError (`multipart_invalid`) or TooLargeError naming the limit's setting.
     """
 
-    def __init__(self, boundary: bytes, into: Path, limits: UploadLimits) -> None:
+    def __init__(
+        self, boundary: bytes, into: Path, limits: UploadLimits, file_setting: str = "MASUKA_MAX_FILE_MB"
+    ) -> None:
         self.fields: dict[str, list[str]] = {}
         self.files: list[ReceivedFile] = []
         self.complete = False
@@ -55,6 +57,7 @@ class FormReader:
         """Size of the writes not yet taken."""
         self._into = into
         self._limits = limits
+        self._file_setting = file_setting
         self._total_bytes = 0
         self._field_count = 0
         self._writes: list[tuple[Path, bytes]] = []
@@ -146,7 +149,7 @@ class FormReader:
             raise _over(
                 "file_too_large",
                 f"The file {shown(name)} has more than {self._limits.file_bytes:,} bytes.",
-                "MASUKA_MAX_FILE_MB",
+                self._file_setting,
             )
 
     def _on_part_end(self) -> None:

@@ -15,7 +15,7 @@ from api.settings import Settings, is_loopback
 OPEN_PATHS = frozenset({"/health"})
 MAX_JSON_BYTES = 1_000_000
 UPLOAD_PATHS = frozenset({"/api/datasets/", "/api/inputs/", "/api/models/import"})
-"""Their routes stream the body to disk and count it themselves; everywhere else it is held in memory."""
+"""Their routes stream a form to disk and count it themselves; everything else is held in memory."""
 
 
 class ForbiddenError(InputError):
@@ -49,7 +49,7 @@ class Guard:
         if instead is not None:
             await instead(scope, receive, send)
             return
-        if scope["type"] == "websocket" or canvas or scope["path"] in UPLOAD_PATHS:
+        if scope["type"] == "websocket" or canvas or _is_upload(scope["path"], headers):
             await self._app(scope, receive, send)
         elif _announced_bytes(headers) > MAX_JSON_BYTES:
             await answer(problem(_too_large()))(scope, receive, send)
@@ -90,6 +90,14 @@ class Guard:
     def _authorised(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token.encode())
+
+
+def _is_upload(path: str, headers: Headers) -> bool:
+    return path in UPLOAD_PATHS and not is_json(headers.get("content-type", ""))
+
+
+def is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def _host_name(host: str) -> str:

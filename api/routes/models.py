@@ -1,28 +1,23 @@
-"""`/api/models`: trained and imported LoRAs."""
+"""`/api/models`: trained and imported LoRAs: found, named, deleted and restored."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+import sqlalchemy as sa
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 from sqlmodel import col
 
 from api.domain.text import Name
-from api.domain.upload import UploadLimits
-from api.errors import InputError
 from api.models import Model
-from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep, SettingsDep
+from api.routes.deps import Cursor, IdPath, Limit, ResourcesDep, SessionDep
 from api.routes.files import stored_file
-from api.routes.form_fields import parse_fields
-from api.routes.multipart import receive_multipart
 from api.routes.once import OnceDep
 from api.routes.problems import responses
-from api.scratch import scratch
 from api.services import loras
-from api.services.lora_intake import ImportForm, register
+from api.services.loras import ModelChanges
 from api.services.pages import page
 
 router = APIRouter(prefix="/api/models", tags=["models"])
@@ -39,7 +34,12 @@ EXAMPLE: dict[str, Any] = {
     "trigger_word": "ohwx",
     "model_metadata": {"rank": 32, "alpha": 16.0, "steps": 2000},
     "created_at": "2026-11-22T11:00:00Z",
+    "deleted_at": None,
 }
+
+
+ModelType = Literal["flux_image", "hunyuan_video", "wan_video", "qwen_image", "sd_image", "sd3_image", "sdxl_image"]
+"""As `domain.lora_family.MODEL_TYPES` has them."""
 
 
 class ModelOut(BaseModel):
@@ -56,6 +56,7 @@ class ModelOut(BaseModel):
     trigger_word: str | None
     model_metadata: dict[str, Any]
     created_at: datetime
+    deleted_at: datetime | None
 
 
 class ModelList(BaseModel):
@@ -65,69 +66,20 @@ class ModelList(BaseModel):
     next_cursor: str | None
 
 
-IMPORT_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["name", "base_model", "file"],
-                    "properties": {
-                        "name": {"type": "string", "minLength": 1, "maxLength": 100},
-                        "base_model": {"type": "string"},
-                        "trigger_word": {"type": "string", "maxLength": 100},
-                        "file": {"type": "string", "format": "binary", "description": "A .safetensors LoRA."},
-                    },
-                },
-                "example": {"name": "ohwx", "base_model": "flux-dev", "file": "ohwx.safetensors"},
-            }
-        },
-    }
-}
-
-
 @router.get("/", responses=responses(422))
 async def list_models(
     session: SessionDep,
     limit: Limit = 50,
     cursor: Cursor = None,
-    model_type: Annotated[Literal["flux_image", "hunyuan_video", "wan_video"] | None, Query()] = None,
+    model_type: Annotated[ModelType | None, Query()] = None,
     base_model: Annotated[Name | None, Query()] = None,
+    deleted: Annotated[bool, Query(description="Those that were deleted and can be restored, instead.")] = False,
 ) -> ModelList:
-    where = [col(Model.model_type) == model_type] if model_type else []
+    where: list[sa.ColumnElement[bool]] = [loras.DELETED if deleted else loras.VISIBLE]
+    where += [col(Model.model_type) == model_type] if model_type else []
     where += [col(Model.base_model) == base_model] if base_model else []
     found = await page(session, Model, limit=limit, cursor=cursor, where=where)
     return ModelList(items=[ModelOut.model_validate(row) for row in found.items], next_cursor=found.next_cursor)
-
-
-@router.post(
-    "/import",
-    status_code=201,
-    responses=responses(400, 409, 413, 422, 503),
-    response_model=ModelOut,
-    openapi_extra=IMPORT_BODY,
-)
-async def import_model(
-    request: Request, session: SessionDep, resources: ResourcesDep, settings: SettingsDep, once: OnceDep
-) -> Any:
-    """Take a LoRA made elsewhere: checked against the base model before it is kept."""
-    limits = UploadLimits.of(settings)
-    limits = replace(limits, file_bytes=limits.total_bytes)  # MASUKA_MAX_FILE_MB is for pictures; LoRAs are larger
-    async with scratch(settings) as workdir:
-        received = await receive_multipart(request, workdir / "upload", limits)
-        form = parse_fields(received.fields, ImportForm)
-        if len(received.files) != 1:
-            raise InputError(
-                f"Send exactly one file, got {len(received.files)}.", code="one_file_needed", value=len(received.files)
-            )
-        file = received.files[0]
-
-        async def work() -> ModelOut:
-            model = await register(resources.sessions, session, resources.storage, settings, form, file.path)
-            return ModelOut.model_validate(model)
-
-        return await once({"form": form.model_dump(), "file": await once.hashes([file.path])}, 201, work)
 
 
 @router.get("/{model_id}", responses=responses(404, 422))
@@ -148,7 +100,23 @@ async def get_model_file(session: SessionDep, resources: ResourcesDep, model_id:
     )
 
 
+@router.patch("/{model_id}", responses=responses(404, 422))
+async def change_model(session: SessionDep, model_id: IdPath, changes: ModelChanges) -> ModelOut:
+    """Rename the LoRA, which makes it the next version of that name, or change its trigger word; its file stays."""
+    return ModelOut.model_validate(await loras.change(session, model_id, changes))
+
+
 @router.delete("/{model_id}", status_code=204, responses=responses(404, 409, 422))
 async def delete_model(session: SessionDep, model_id: IdPath) -> None:
-    """Remove the LoRA and its file; refused while a picture with it is waited for."""
+    """Delete the LoRA, to be restored within MASUKA_TRASH_DAYS; refused while a picture with it is waited for."""
     await loras.delete(session, model_id)
+
+
+@router.post("/{model_id}/restore", responses=responses(404, 409, 422), response_model=ModelOut)
+async def restore_model(session: SessionDep, once: OnceDep, model_id: IdPath) -> Any:
+    """Bring back a deleted LoRA; one that is not deleted stays as it is."""
+
+    async def work() -> ModelOut:
+        return ModelOut.model_validate(await loras.restore(session, model_id))
+
+    return await once({}, 200, work)

@@ -32,16 +32,18 @@ class Received:
     files: list[ReceivedFile]
 
 
-async def receive_multipart(request: Request, into: Path, limits: UploadLimits) -> Received:
+async def receive_multipart(
+    request: Request, into: Path, limits: UploadLimits, *, file_setting: str = "MASUKA_MAX_FILE_MB"
+) -> Received:
     """Stream a multipart/form-data body: files to the new folder `into`, named by number, fields to memory.
 
-    A single file may have `limits.file_bytes`, a .zip all of `limits.total_bytes`. On any error, a client that goes
-    away, or a cancellation, `into` is removed.
+    A single file may have `limits.file_bytes`, which `file_setting` sets, a .zip all of `limits.total_bytes`. On any
+    error, a client that goes away, or a cancellation, `into` is removed.
 
     Raises InputError (`multipart_invalid`, `upload_incomplete`), TooLargeError naming the limit's setting, or
     StorageError when the disk cannot take the files.
     """
-    form = FormReader(_boundary(request), into, limits)
+    form = FormReader(_boundary(request), into, limits, file_setting)
     _check_announced_size(request, limits)
     sink = _Sink(into)
     try:

@@ -14,9 +14,10 @@ def choose(settings: Settings, installed: Collection[str], *, named: str | None,
     """The LoRAs' own base model, else the one named, else MASUKA_BASE_MODEL, else flux-dev when it is installed.
 
     flux-tiny is a self-test: it is never chosen unless it was named or set. Raises InputError for an unknown name or
-    for a LoRA of another base model, UnavailableError `base_model_not_installed`.
+    for a LoRA of another base model or family, UnavailableError `base_model_not_installed`.
     """
     wanted = named or (loras[0].base_model if loras else settings.masuka_base_model or PREFERRED)
+    _require_drawn_with(loras, wanted)
     catalogue.get(wanted)
     for model in loras:
         if model.base_model != wanted:
@@ -44,3 +45,15 @@ def for_canvas(settings: Settings, installed: Collection[str]) -> str:
     """
     wishes = (settings.masuka_base_model, PREFERRED, *sorted(installed))
     return choose(settings, installed, named=next((name for name in wishes if name in installed), None))
+
+
+def _require_drawn_with(loras: Sequence[Model], wanted: str) -> None:
+    """Raises InputError `lora_family_unsupported` for a LoRA of a family that is recognised, and no more."""
+    for model in loras:
+        if model.base_model == wanted and wanted not in catalogue.BASE_MODELS:
+            raise InputError(
+                f"LoRA {model.name!r} was made for {model.base_model}, and no picture can be drawn with that here.",
+                code="lora_family_unsupported",
+                value=model.base_model,
+                hint=f"Use LoRAs for one of: {', '.join(catalogue.BASE_MODELS)}.",
+            )

@@ -7,6 +7,7 @@ from sqlmodel import col
 from api.domain.job import Kind, Status
 from api.errors import ConflictError
 from api.models import Job, Model
+from api.services import loras
 
 MOST_LORAS = 2000
 
@@ -39,5 +40,5 @@ async def require_harmless(session: AsyncSession) -> None:
 
 async def lora_names(session: AsyncSession) -> list[str]:
     """The files of all LoRAs in the library, as ComfyUI's loaders are to name them; newest first."""
-    newest = sa.select(Model).order_by(col(Model.created_at).desc()).limit(MOST_LORAS)
+    newest = sa.select(Model).where(loras.VISIBLE).order_by(col(Model.created_at).desc()).limit(MOST_LORAS)
     return list(dict.fromkeys(model.file_name for model in await session.scalars(newest)))

@@ -11,13 +11,14 @@ from sqlmodel import col
 from api.domain.job import NEXT, TERMINAL, Kind, Status, shown
 from api.domain.progress import Snapshot
 from api.domain.queueing import Place
-from api.models import GeneratedAsset, Job, TrainingSession
+from api.models import GeneratedAsset, Job, ModelImport, TrainingSession
 from api.models.base import utcnow
 from api.services import outbox
 
-SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset]] = {
+SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset] | type[ModelImport]] = {
     Kind.TRAINING: TrainingSession,
     Kind.IMAGE: GeneratedAsset,
+    Kind.IMPORT: ModelImport,
 }
 """The table of the row that a job of this kind is for; that row's `task_id` is the job's id."""
 

@@ -14,20 +14,20 @@ from sqlmodel import col
 from api import webhook_address
 from api.domain.job import Kind, Status
 from api.domain.webhook import DeliveryStatus, message, retry_seconds
-from api.models import GeneratedAsset, Job, Model, WebhookDelivery
+from api.models import GeneratedAsset, Job, Model, ModelImport, WebhookDelivery
 from api.models.base import utcnow
 
 LEASE_SECONDS = 30.0
 """For one attempt, which ends long before; when its worker dies, another takes it up after that."""
 LOG_LENGTH = 20
 
-SUBJECT_NAME = {Kind.IMAGE: "asset_id", Kind.TRAINING: "session_id"}
+SUBJECT_NAME = {Kind.IMAGE: "asset_id", Kind.TRAINING: "session_id", Kind.IMPORT: "import_id"}
 
 
 async def add(session: AsyncSession, job: Job, subject: UUID | None) -> None:
     """Tell the job's receiver, if it has one, how it ended; part of the transaction that ends it.
 
-    `subject`: the asset or the session that it was for, None when that is gone.
+    `subject`: the asset, the session or the import that it was for, None when that is gone.
     """
     if job.webhook_url is None or job.finished_at is None:
         return
@@ -64,6 +64,9 @@ async def _about(session: AsyncSession, job: Job, subject: UUID | None) -> dict[
     if job.kind_enum is Kind.TRAINING and job.status_enum is Status.COMPLETED:
         trained = sa.select(col(Model.id)).where(col(Model.training_session_id) == subject)
         about["model_id"] = _text(await session.scalar(trained))
+    if job.kind_enum is Kind.IMPORT and job.status_enum is Status.COMPLETED:
+        imported = sa.select(col(ModelImport.model_id)).where(col(ModelImport.id) == subject)
+        about["model_id"] = _text(await session.scalar(imported))
     return about
 
 

@@ -141,7 +141,8 @@ async def named_loras(session: AsyncSession, names: set[str]) -> dict[str, Model
     if not names:
         return {}
     named = sa.or_(*(col(Model.storage_path).endswith(f"/{name}", autoescape=True) for name in names))
-    return {model.file_name: model for model in await session.scalars(sa.select(Model).where(named))}
+    found = await session.scalars(sa.select(Model).where(named, col(Model.deleted_at).is_(None)))
+    return {model.file_name: model for model in found}
 
 
 async def _alive(session: AsyncSession, name: str) -> Workflow:

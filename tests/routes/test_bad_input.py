@@ -47,7 +47,10 @@ BY_ID = [
     ("POST", "/api/batches/{}/cancel", "batch_not_found"),
     ("GET", "/api/models/{}", "model_not_found"),
     ("GET", "/api/models/{}/file", "model_not_found"),
+    ("PATCH", "/api/models/{}", "model_not_found"),
     ("DELETE", "/api/models/{}", "model_not_found"),
+    ("POST", "/api/models/{}/restore", "model_not_found"),
+    ("GET", "/api/models/imports/{}", "import_not_found"),
     ("GET", "/api/jobs/{}", "job_not_found"),
     ("POST", "/api/jobs/{}/cancel", "job_not_found"),
     ("POST", "/api/jobs/{}/retry", "job_not_found"),
@@ -280,6 +283,7 @@ async def test_an_unknown_path_and_method_are_problems_too(service: Service) -> 
 # ---- lists ---------------------------------------------------------------------------------------------------------
 
 LISTS = ["/api/datasets/", "/api/training/", "/api/assets/", "/api/models/", "/api/jobs/", "/api/webhooks/deliveries/"]
+LISTS += ["/api/models/imports/"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FORGED = [
     encode_cursor(datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))), UUID(NOBODY)),

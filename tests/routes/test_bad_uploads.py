@@ -197,8 +197,13 @@ async def test_a_client_that_goes_away_half_way_leaves_nothing(service: Service)
     assert json.loads(sent[1]["body"])["code"] == "upload_incomplete"
 
 
-@pytest.mark.parametrize("path", [DATASETS, "/api/models/import"])
-@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", "text/plain", ""])
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        *((DATASETS, content_type) for content_type in ("application/json", "multipart/form-data", "text/plain", "")),
+        *(("/api/models/import", content_type) for content_type in ("multipart/form-data", "text/plain", "")),
+    ],
+)
 async def test_a_body_that_is_no_form_is_refused(service: Service, path: str, content_type: str) -> None:
     response = await service.client.post(path, content=b"{}", headers={"Content-Type": content_type})
     assert_problem(response, 422, "multipart_invalid")
@@ -244,7 +249,7 @@ async def test_a_file_that_is_no_lora_for_the_base_model_is_refused(service: Ser
     [
         ({"base_model": "sdxl"}, 422, "base_model_unknown"),
         ({"base_model": "../flux-tiny"}, 422, "base_model_unknown"),
-        ({"base_model": ""}, 422, "validation_failed"),
+        ({"name": ""}, 422, "validation_failed"),
         ({"name": "a\x00b"}, 422, "validation_failed"),
         ({"unknown": "1"}, 422, "validation_failed"),
         ({"base_model": "flux-dev"}, 503, "base_model_not_installed"),

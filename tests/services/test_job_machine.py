@@ -140,7 +140,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.model) < JOBS)
     @rule(
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from([kind for kind in Kind if kind.queue is Queue.GPU]),
         priority=st.integers(0, 1),
         affinity=st.sampled_from([None, "x", "y"]),
         overdue=st.booleans(),

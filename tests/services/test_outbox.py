@@ -98,7 +98,7 @@ async def test_every_end_of_a_job_is_to_be_told(sessions: Sessions, kind: Kind, 
     assert said["type"] == row.type
     about = said["data"]
     assert (about["job_id"], about["status"]) == (str(lease.job_id), status)
-    assert about["asset_id" if kind is Kind.IMAGE else "session_id"] == str(subject.id)
+    assert about[outbox.SUBJECT_NAME[kind]] == str(subject.id)
     assert about["error_code"] == ("broken" if status == "failed" else None)
     assert "hunter2" not in row.body
 

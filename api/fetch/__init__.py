@@ -1,0 +1,1 @@
+"""Downloads from the open web, on behalf of the owner and never into his network."""
