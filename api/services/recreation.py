@@ -80,7 +80,7 @@ async def _workflow(session: AsyncSession, config: Mapping[str, Any]) -> KnownWo
 async def _loras(session: AsyncSession, config: Mapping[str, Any]) -> tuple[list[Model], list[str]]:
     """The stack, and what of it and of the LoRAs that the workflow names is gone."""
     found = {lora["file"]: await session.get(Model, UUID(lora["model_id"])) for lora in _all_loras(config)}
-    gone = [f"LoRA {file}" for file, model in found.items() if model is None]
+    gone = [f"LoRA {file}" for file, model in found.items() if model is None or model.deleted_at is not None]
     stack = [found[lora["file"]] for lora in config["loras"]] if "loras" in config else []
     return [model for model in stack if model is not None], gone
 
