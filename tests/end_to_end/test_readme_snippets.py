@@ -1,4 +1,4 @@
-"""Every snippet of the README is run as it stands; only the port and the place of the data are a test's own."""
+"""Every snippet of the README is run as it stands, in one shell; only the port and the place of the data are a test's own."""
 
 import os
 import re
@@ -37,15 +37,15 @@ def workplace(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "photos", ignore_errors=True)
 
 
-def run(snippet: str, workplace: Path, service: Service) -> None:
+def run(script: str, workplace: Path, service: Service) -> None:
     clean = {key: value for key, value in os.environ.items() if key.lower() not in Settings.model_fields}
     env = {**clean, "MASUKA_PORT": str(service.port), "MASUKA_DATA_DIR": str(service.data_dir)}
     env |= {"MASUKA_ENGINES_DIR": os.environ.get("MASUKA_ENGINES_DIR", str(PROJECT_ROOT / "data" / "engines"))}
-    text = snippet.replace("http://127.0.0.1:8000", service.api.url)
+    text = script.replace("http://127.0.0.1:8000", service.api.url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text], cwd=workplace, env=env, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{snippet}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 def test_every_snippet_is_run_here_or_is_known_to_run_elsewhere() -> None:
@@ -55,11 +55,11 @@ def test_every_snippet_is_run_here_or_is_known_to_run_elsewhere() -> None:
 
 
 def test_the_snippets_do_what_the_readme_says(service: Service, workplace: Path) -> None:
-    for snippet in SNIPPETS:
-        if not is_run_elsewhere(snippet):
-            run(snippet, workplace, service)
-    pictures = [workplace / "picture.png", *(workplace / "pictures").glob("*.png")]
-    assert len(pictures) == 2
+    run("\n".join(snippet for snippet in SNIPPETS if not is_run_elsewhere(snippet)), workplace, service)
+    pictures = [workplace / "picture.png", workplace / "heart.png", *(workplace / "pictures").glob("*.png")]
+    assert len(pictures) == 3
+    with Image.open(workplace / "sheet.jpg") as sheet:
+        assert sheet.width > 4 * 64
     for path in pictures:
         with Image.open(path) as image:
             assert image.size == (64, 64)
