@@ -56,7 +56,7 @@ def test_every_snippet_is_run_here_or_is_known_to_run_elsewhere() -> None:
 
 def test_the_snippets_do_what_the_readme_says(service: Service, workplace: Path) -> None:
     run("\n".join(snippet for snippet in SNIPPETS if not is_run_elsewhere(snippet)), workplace, service)
-    pictures = [workplace / "picture.png", workplace / "heart.png", *(workplace / "pictures").glob("*.png")]
+    pictures = [workplace / "picture.png", workplace / "one.png", *(workplace / "pictures").glob("*.png")]
     assert len(pictures) == 3
     with Image.open(workplace / "sheet.jpg") as sheet:
         assert sheet.width > 4 * 64
