@@ -1,4 +1,4 @@
-"""Every snippet of the README is run as it stands, in one shell; only the port and the place of the data are a test's own."""
+"""Every snippet of the README is run as it stands, in one shell; only port and place of the data are a test's own."""
 
 import os
 import re
