@@ -79,6 +79,7 @@ async def import_model(web: Web, attempt: Attempt) -> None:
     if row.sha256 is None or not await _is_here(attempt, row, row.sha256):
         wanted, hub = _wanted(settings, row.source)
         watch = Watch(attempt, folder, row.sha256, hub)
+        await attempt.progress(urgent=True, stage="downloading", message="Asking the server for the file")
         path = await download(web, wanted, folder, watch)
         examined = await _examine(attempt, row, path, watch.sha256)
         if not await _is_here(attempt, row, examined.sha256, examined.base.name):

@@ -32,6 +32,7 @@ def test_the_defaults_are_the_contracts() -> None:
         "loras": [],
         "add_trigger_words": True,
         "workflow": None,
+        "webhook_url": None,
     }
 
 

@@ -1,7 +1,6 @@
 """What is said of the engines that `scripts/test` has really installed, and of what is not there."""
 
 import json
-import struct
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from api.domain.engine import InstalledBase
 from api.engines import locate
 from api.errors import EngineError, InputError, UnavailableError
 from api.settings import Settings
+from tests.trainer.lora_files import bf16, lora
 
 pytestmark = pytest.mark.engines
 
@@ -24,10 +24,7 @@ def sharded_base(folder: Path, shards: dict[str, dict[str, list[int]]]) -> Insta
     transformer = folder / "transformer"
     transformer.mkdir(parents=True)
     for name, tensors in shards.items():
-        header = json.dumps(
-            {key: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for key, shape in tensors.items()}
-        ).encode()
-        (transformer / name).write_bytes(struct.pack("<Q", len(header)) + header)
+        lora(transformer / name, {key: bf16(*shape) for key, shape in tensors.items()})
     weight_map = {key: name for name, tensors in shards.items() for key in tensors}
     (transformer / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return InstalledBase("flux-dev", "flux", folder, folder, "u", "c", "t", "v")

@@ -113,7 +113,7 @@ async def test_a_batch_is_listed_without_what_was_deleted_of_it(any_service: Ser
 
 
 async def test_a_lora_finds_the_pictures_that_have_it_anywhere_in_their_stack(any_service: Service) -> None:
-    first, second = await any_service.model(name="a"), await any_service.model(name="b")
+    first, second = await any_service.model(name="a"), await any_service.model(name="b", rank=8)
     stack = [{"model_id": model["id"]} for model in (first, second)]
     both = await asked(any_service, base_model="flux-tiny", loras=stack)
     alone = await asked(any_service, base_model="flux-tiny", model_id=second["id"])
@@ -324,7 +324,7 @@ async def recreated(service: Service, asset_id: str) -> tuple[dict[str, Any], di
 @pytest.mark.parametrize("add_trigger_words", [True, False])
 async def test_the_request_for_a_picture_gives_all_that_made_it(service: Service, add_trigger_words: bool) -> None:
     first = await service.model(name="a", trigger_word="ohwx")
-    second = await service.model(name="b", trigger_word="sks")
+    second = await service.model(name="b", rank=8, trigger_word="sks")
     asset_id = await asked(
         service,
         prompt="a sks dog",

@@ -526,7 +526,7 @@ async def test_a_retry_is_a_new_job_for_the_same_row(sessions: Sessions, kind: K
     assert moved is not None
     assert (moved.id, moved.status, moved.error_message) == (row.id, "pending", None)
     await assert_sound(sessions, new.id)
-    assert await claim(sessions, "b") == new.id
+    assert await claim(sessions, "b", queue=kind.queue) == new.id
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING, Status.COMPLETED])

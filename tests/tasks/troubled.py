@@ -35,6 +35,9 @@ class Troubled:
     async def get_file(self, key: str, path: Path) -> StoredFile:
         return await self.real.get_file(key, path)
 
+    def local_path(self, key: str) -> Path | None:
+        return self.real.local_path(key)
+
     async def delete(self, key: str) -> None:
         if self.deletes_fail:
             raise StorageError("The storage does not answer.", code=self.code)
