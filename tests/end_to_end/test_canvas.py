@@ -196,3 +196,19 @@ async def test_a_picture_of_a_job_opens_with_its_graph_and_is_drawn_again(
     await page.ask(f"({VALUE.format('KSampler', 'seed')}).value = 12")
     again = await draw(page, canvas_service)
     assert (again["prompt"], again["generation_config"]["seed"]) == (asset["prompt"], 12)
+
+
+async def test_a_template_that_is_opened_changed_and_exported_in_the_canvas_is_a_template(
+    canvas_service: Service, page: Page
+) -> None:
+    for name in ("flux_text_to_image", "flux_image_to_image", "flux_inpaint", "flux_upscale"):
+        await opened(page, canvas_service, f"workflow={name}")
+        await page.ask(f"({VALUE.format('KSampler', 'steps')}).value = 9")
+        exported = await page.ask("window.app.graphToPrompt().then((made) => made.output)")
+        await asyncio.to_thread(canvas_service.api.post, "/api/workflows/", {"name": f"my_{name}", "graph": exported})
+        mine, origin = (canvas_service.api.get(f"/api/workflows/{one}") for one in (f"my_{name}", name))
+        found, expected = mine["parameters"]["properties"], origin["parameters"]["properties"]
+        assert found["num_inference_steps"].pop("default") == 9
+        expected["num_inference_steps"].pop("default")
+        assert found == expected
+        assert mine["takes_loras"] == origin["takes_loras"]
