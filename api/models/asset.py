@@ -66,7 +66,7 @@ def _make_findable(_mapper: Mapper[Any], _connection: sa.Connection, asset: Gene
     """Here, so that nobody who adds a picture can forget it."""
     config = asset.generation_config
     seed = config.get("seed")
-    asset.seed = seed if isinstance(seed, int) and seed <= MAX_SEED else None
+    asset.seed = seed if isinstance(seed, int) and 0 <= seed <= MAX_SEED else None
     asset.workflow = config.get("workflow")
     asset.words = search.document(
         prompt=asset.prompt,

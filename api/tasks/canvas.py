@@ -73,7 +73,12 @@ class CanvasHost:
         except MasukaError as exc:
             return Reply(CanvasState.FAILED, code=exc.code, detail=exc.detail, hint=exc.hint)
         except DATABASE_ERRORS as exc:
-            return Reply(CanvasState.FAILED, code="database_unavailable", detail=str(exc))
+            log.warning("canvas_call_failed", error=str(exc))  # it quotes statements: nothing for a client
+            return Reply(CanvasState.FAILED, code="database_unavailable", detail="The database does not answer.")
+        except Exception:  # the last line of defence: a bug here must not end the worker
+            log.exception("canvas_call_crashed")
+            said = "MASUKA itself failed to open the canvas; the GPU worker's log has the details."
+            return Reply(CanvasState.FAILED, code="internal_error", detail=said)
         url = self._kit.comfy_url
         return Reply(CanvasState.RUNNING if url else CanvasState.STARTING, url)
 

@@ -33,6 +33,8 @@ from api.tasks.render import Picture, look_at
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
+AGAIN_SECONDS = 5.0
+"""Until the next look when something could not be taken: a storage that is away is not asked every second."""
 SHOWN_SECONDS = 24 * 3600
 """How long the canvas can show a picture again that is in the history: afterwards its copy here goes."""
 UNFINISHED_SECONDS = 60.0
@@ -43,11 +45,13 @@ _WRITABLE, _READ_ONLY = 0o222, 0o444
 
 async def keep_pictures_forever(kit: GpuKit, resources: Resources) -> None:
     while True:
+        left: list[Path] = []
         try:
             await keep_pictures(kit, resources)
+            left = await asyncio.to_thread(_new, kit.output_dir)
         except OSError as exc:
             log.warning("canvas_pictures_not_found", error=str(exc))
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(AGAIN_SECONDS if left else LOOK_SECONDS)
 
 
 async def keep_pictures(kit: GpuKit, resources: Resources) -> int:
@@ -58,6 +62,8 @@ async def keep_pictures(kit: GpuKit, resources: Resources) -> int:
             kept += await _keep(resources, path)
         except (MasukaError, *DATABASE_ERRORS) as exc:
             log.warning("canvas_picture_not_kept", name=path.name, error=str(exc))
+        except Exception:  # the last line of defence: whatever is in a graph drawn by hand must not end the worker
+            log.exception("canvas_picture_not_kept", name=path.name)
     return kept
 
 

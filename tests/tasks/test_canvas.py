@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from api.comfy.client import ComfyClient
 from api.domain.canvas import CanvasState
@@ -15,7 +16,7 @@ from api.domain.job import Kind
 from api.engines import receipt
 from api.engines.receipt import Receipt
 from api.resources import Resources
-from api.services import canvas_calls
+from api.services import canvas, canvas_calls
 from api.services.canvas_calls import Call
 from api.settings import Settings
 from api.tasks.canvas import CanvasHost, serve_canvas_forever
@@ -152,3 +153,23 @@ async def test_a_call_that_nobody_waits_for_any_more_is_not_answered(
         taken = await canvas_calls.take(resources.redis)
     await canvas_calls.answer(resources.redis, taken, canvas_calls.Reply(CanvasState.STARTING))
     assert (await asking).state is CanvasState.STARTING
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OperationalError("SELECT secret", {}, Exception("no")), "database_unavailable"),
+        (KeyError("x"), "internal_error"),
+    ],
+)
+async def test_what_goes_wrong_is_said_without_its_innards_and_the_worker_goes_on(
+    kit: GpuKit, resources: Resources, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    async def wrong(*_: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(canvas, "training_runs", wrong)
+    reply = await CanvasHost(kit, resources).reply(call())
+    assert (reply.state, reply.code) == (CanvasState.FAILED, code)
+    assert reply.detail
+    assert "SELECT" not in reply.detail

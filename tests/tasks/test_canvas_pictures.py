@@ -18,6 +18,7 @@ from api.resources import Resources
 from api.services import canvas_graphs, gallery, generation
 from api.services.workflows import shipped
 from api.storage.local import LocalStorage
+from api.tasks import canvas_pictures
 from api.tasks.canvas_pictures import SHOWN_SECONDS, UNFINISHED_SECONDS, keep_pictures
 from api.tasks.gpu import GpuKit
 from tests.job_rows import assert_rows_sound
@@ -141,6 +142,20 @@ async def test_one_that_cannot_be_stored_now_is_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(LocalStorage, "put_file", away)
+        assert await keep_pictures(kit, resources) == 0
+    assert await keep_pictures(kit, resources) == 1
+
+
+async def test_a_mistake_of_ours_with_one_picture_costs_no_other_and_not_the_worker(
+    kit: GpuKit, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(kit)
+
+    def wrong(*_: object) -> None:
+        raise KeyError("nobody thought of this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(canvas_pictures, "described", wrong)
         assert await keep_pictures(kit, resources) == 0
     assert await keep_pictures(kit, resources) == 1
 
