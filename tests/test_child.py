@@ -160,6 +160,7 @@ import asyncio, os, signal
 from api.signs import give_signs
 async def main():
     signs = asyncio.create_task(give_signs())
+    await asyncio.sleep(0)  # the first sign is given: what says its pid is already watched by the short patience
     print(os.getpid(), flush=True)
     await signs
 asyncio.run(main())
