@@ -7,6 +7,7 @@ MasukaError                     500 internal_error
 │   ├── FaultsError                 every single thing that is wrong, with its place in the body
 │   ├── NotFoundError           404
 │   ├── ConflictError           409
+│   ├── ChangedError            412
 │   ├── TooLargeError           413
 │   └── UnauthorizedError       401
 ├── UnavailableError            503 a part we need does not answer now; trying again later may work
@@ -104,6 +105,14 @@ class ConflictError(InputError):
     status = 409
     title = "Conflict"
     default_code = "conflict"
+
+
+class ChangedError(InputError):
+    """What `If-Match` names is not what is there now."""
+
+    status = 412
+    title = "Changed meanwhile"
+    default_code = "changed"
 
 
 class TooLargeError(InputError):

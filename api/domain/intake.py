@@ -12,6 +12,8 @@ from api.errors import InputError
 
 class CaptionSource(StrEnum):
     UPLOADED = "uploaded"
+    MANUAL = "manual"
+    """Written or changed here, by a person."""
     NONE = "none"
 
 

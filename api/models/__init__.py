@@ -3,14 +3,16 @@ webhooks on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.batch import Batch
+from api.models.caption_edit import CaptionChange, CaptionEdit
 from api.models.checkpoint import TrainingCheckpoint
-from api.models.dataset import Dataset, DatasetImage
+from api.models.dataset import Dataset, DatasetImage, DatasetPicture
+from api.models.dataset_version import DatasetVersion, DatasetVersionImage
 from api.models.idempotency import StoredAnswer
 from api.models.input_image import InputImage
 from api.models.job import Job
 from api.models.lora import Model
 from api.models.model_import import ModelImport
-from api.models.thumbnail import Thumbnail
+from api.models.thumbnail import DatasetThumbnail, Thumbnail
 from api.models.training import TrainingSession
 from api.models.unrecorded import UnrecordedFile
 from api.models.webhook import WebhookDelivery
@@ -18,8 +20,14 @@ from api.models.workflow import EngineSnapshot, Workflow
 
 __all__ = [
     "Batch",
+    "CaptionChange",
+    "CaptionEdit",
     "Dataset",
     "DatasetImage",
+    "DatasetPicture",
+    "DatasetThumbnail",
+    "DatasetVersion",
+    "DatasetVersionImage",
     "EngineSnapshot",
     "GeneratedAsset",
     "InputImage",

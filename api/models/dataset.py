@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlmodel import Field, SQLModel
+import sqlalchemy as sa
+from sqlmodel import Field, Index, SQLModel
 
 from api.models.base import JSON_TYPE, utcnow
 
@@ -21,6 +22,8 @@ class Dataset(SQLModel, table=True):
     """trigger_word, caption_style, preprocessing_params."""
     created_at: datetime = Field(default_factory=utcnow, index=True)
     updated_at: datetime = Field(default_factory=utcnow)
+    revision: int = Field(default=0, sa_column_kwargs={"server_default": sa.text("0")})
+    """Counts the changes of its images and captions; whoever adds one holds the row until his transaction ends."""
 
     @property
     def trigger_word(self) -> str | None:
@@ -28,15 +31,13 @@ class Dataset(SQLModel, table=True):
         return word if isinstance(word, str) and word else None
 
 
-class DatasetImage(SQLModel, table=True):
-    __tablename__ = "dataset_image"
+class DatasetPicture(SQLModel):
+    """What is trained on: a picture with its caption, now or in a version."""
 
-    id: UUID = Field(default_factory=uuid4, primary_key=True)
-    dataset_id: UUID = Field(foreign_key="dataset.id", ondelete="CASCADE", index=True)
     position: int
     filename: str
     """The client's name for it; never a path here."""
-    key: str
+    key: str = Field(index=True)
     """Where the bytes are in storage."""
     sha256: str
     size_bytes: int
@@ -44,4 +45,16 @@ class DatasetImage(SQLModel, table=True):
     height: int
     caption: str = ""
     caption_source: str = ""
+    caption_provenance: dict[str, Any] = Field(
+        default_factory=dict, sa_type=JSON_TYPE, sa_column_kwargs={"server_default": "{}"}
+    )
+    """Of a caption that a machine has written: with what, and when."""
+
+
+class DatasetImage(DatasetPicture, table=True):
+    __tablename__ = "dataset_image"
+    __table_args__ = (Index("ix_dataset_image_order", "dataset_id", "position", "id"),)
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    dataset_id: UUID = Field(foreign_key="dataset.id", ondelete="CASCADE", index=True)
     created_at: datetime = Field(default_factory=utcnow)

@@ -15,6 +15,9 @@ class TrainingSession(SQLModel, table=True):
     id: UUID = Field(default_factory=uuid4, primary_key=True)
     name: str
     dataset_id: UUID | None = Field(default=None, foreign_key="dataset.id", ondelete="SET NULL", index=True)
+    dataset_version_id: UUID | None = Field(default=None, index=True)
+    """What it is trained on, whatever becomes of the dataset meanwhile. No foreign key: SQLite adds none that is
+    complete to a table that is there. A version goes only with its dataset, or while no session names it."""
     model_type: str = "flux_image"
     status: str = Field(default="pending", index=True)
     """Mirrors the job's status; written with it, in the same transaction."""
