@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 
 from api.settings import PROJECT_ROOT, Settings
 from api.storage import Storage, open_storage
+from tests.engines import newer_simpletuner
 from tests.servers import PostgresServer, S3Server, postgres_server, s3_server, valkey_server
 
 # A busy machine is slow, not wrong. The same examples every time, so that a change is judged by what it changes; new
@@ -34,6 +35,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def engines_dir() -> Path:
     """Where `scripts/test` has installed the real ComfyUI, the real SimpleTuner and flux-tiny."""
     return Path(os.environ.get("MASUKA_ENGINES_DIR") or PROJECT_ROOT / "data" / "engines")
+
+
+@pytest.fixture(scope="session")
+def newer_engines_dir(engines_dir: Path) -> Path:
+    """The same engines with SimpleTuner 4.8.0, on Python 3.11, too."""
+    return newer_simpletuner.newer_engines_dir(engines_dir, newer_simpletuner.tell)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ POLL_SECONDS = 0.1
 LOG_TAIL_LINES = 25
 CHILD = Path(__file__).parents[1] / "comfy" / "child.py"
 """Starts ComfyUI as the worker does: it dies with us, however we die."""
+_MISLEADING = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"})
 NEEDED_NODES = frozenset({"UNETLoader", "DualCLIPLoader", "VAELoader", "LoraLoaderModelOnly", "KSampler", "SaveImage"})
 
 
@@ -71,8 +72,12 @@ def simpletuner(install: TrainerInstall) -> dict[str, str]:
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Ours without our own settings (secrets are among them) and without what would mislead another Python."""
-    ours = {name.upper() for name in Settings.model_fields} | {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    """Ours without our own settings (secrets are among them) and without what would mislead another Python.
+
+    The trial leaves bytecode behind, whatever was said for ours: the first start compiles some thousand files, and
+    the next ones need not.
+    """
+    ours = {name.upper() for name in Settings.model_fields} | _MISLEADING
     return {name: value for name, value in environ.items() if name not in ours}
 
 

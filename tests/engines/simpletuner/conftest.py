@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from api.domain.engine import InstalledBase
 from api.engines import locate
+from api.engines.sources import SIMPLETUNER_4_PYTHON
 from api.settings import PROJECT_ROOT, Settings
 from api.trainer.process import RunnerHandle, find, start
 from api.trainer.state import TrainingState
@@ -28,9 +30,13 @@ class Interrupted:
     seconds_to_stop: float
 
 
-@pytest.fixture(scope="session")
-def trainer_lab(engines_dir: Path, flux_tiny: InstalledBase) -> TrainerLab:
-    return TrainerLab(locate.simpletuner(Settings(_env_file=None, masuka_engines_dir=engines_dir)), flux_tiny)
+@pytest.fixture(scope="session", params=["3.1.6", "4.8.0"])
+def trainer_lab(request: pytest.FixtureRequest, flux_tiny: InstalledBase) -> TrainerLab:
+    """Both versions that MASUKA supports, one after the other."""
+    if request.param == "3.1.6" and sys.version_info >= SIMPLETUNER_4_PYTHON:
+        pytest.skip("MASUKA installs SimpleTuner 3.1.6 on Python 3.11 only")
+    folder: Path = request.getfixturevalue("engines_dir" if request.param == "3.1.6" else "newer_engines_dir")
+    return TrainerLab(locate.simpletuner(Settings(_env_file=None, masuka_engines_dir=folder)), flux_tiny)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

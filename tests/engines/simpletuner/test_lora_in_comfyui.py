@@ -11,7 +11,7 @@ from api.trainer.lora import write_with_alpha
 from tests.engines.comfy_lab import ATTENTION, Lab, write_lora
 from tests.engines.simpletuner.trainer_lab import Run
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900), pytest.mark.asyncio(loop_scope="session")]
 
 
 def register(lab: Lab, source: Path, alpha: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 from api.trainer.workdir import write_json
 from tests.engines.simpletuner.trainer_lab import TrainerLab
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 PARSER = Path(__file__).with_name("parse_options.py")
 CHOICES: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from api.trainer.diagnosis import Failure
 from api.trainer.outcome import OutcomeStatus, read_exit
 from tests.engines.simpletuner.trainer_lab import Run
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 
 def failure(run: Run) -> Failure:

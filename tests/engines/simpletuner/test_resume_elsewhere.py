@@ -24,7 +24,7 @@ from tests.tasks.stage import on_duty
 from tests.tasks.trainings import Training, begin, ended, gpu_worker
 from tests.waiting import until, until_async
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 STEPS, INTERVAL = 8, 3
 PATIENCE_SECONDS = 240
