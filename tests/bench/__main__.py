@@ -1,0 +1,79 @@
+"""`python -m tests.bench`: see `scripts/bench`."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from api.settings import PROJECT_ROOT
+from tests.bench import (
+    api_load,
+    event_latency,
+    full_queue,
+    growth,
+    machine,
+    overhead,
+    report,
+    soak,
+    start,
+    switching,
+    upload,
+)
+from tests.bench.figures import Result
+
+Benchmark = Callable[[Path, bool], Awaitable[Result]]
+"""(a new folder, whether to be quick)"""
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "start": start.run,
+    "overhead": overhead.run,
+    "full-queue": full_queue.run,
+    "events": event_latency.run,
+    "api": api_load.run,
+    "upload": upload.run,
+    "switching": switching.run,
+    "growth": growth.run,
+    "soak": soak.run,
+}
+FIGURES = PROJECT_ROOT / "docs" / "performance.json"
+
+
+async def main(names: Sequence[str], *, quick: bool, out: Path | None) -> None:
+    console = Console(width=110)
+    found: dict[str, Result] = {}
+    about = machine.describe()
+    console.print(", ".join(f"{key} {value}" for key, value in about.items()))
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix=f"masuka-bench-{name}-", dir="/tmp") as folder:
+            Path(folder).chmod(0o755)  # PostgreSQL may have to run as another user
+            found[name] = await BENCHMARKS[name](Path(folder), quick)
+        report.show(console, name, found[name])
+        if out is not None:
+            report.merge(out, about, {name: found[name]}, datetime.now(UTC).strftime("%Y-%m-%d"))
+    if out is not None:
+        console.print(f"The figures are in {out}.")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure MASUKA beside the bare ComfyUI.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(BENCHMARKS)}")
+    parser.add_argument("--quick", action="store_true", help="a few of each, to see that it works; nothing is written")
+    parser.add_argument("--out", type=Path, default=FIGURES, help="the file of figures (default: %(default)s)")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
+        parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    return options
+
+
+if __name__ == "__main__":
+    chosen = _options()
+    try:
+        asyncio.run(
+            main(chosen.names or list(BENCHMARKS), quick=chosen.quick, out=None if chosen.quick else chosen.out)
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,149 @@
+"""The API under load, with a large gallery: requests come by the clock, whether or not the last was answered.
+
+So a request that has to wait for others counts its waiting, too. Nothing works on the jobs that are submitted.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from redis.asyncio import Redis
+
+from api.bind import free_port
+from api.domain.job import Queue
+from api.services.workers import pulse_key
+from api.settings import PROJECT_ROOT, Settings
+from tests.bench.figures import Fact, Result, Series
+from tests.bench.rows import fill
+from tests.bench.stand import PROMPT, SMALL, settings_in
+from tests.servers import postgres_server, valkey_server
+from tests.service import with_values
+from tests.up_process import environment
+
+ASSETS, QUICK_ASSETS = 100_000, 2_000
+RATE = 200
+SECONDS, QUICK_SECONDS = 10.0, 0.5
+DEEP_PAGES, QUICK_DEEP_PAGES = 1000, 10
+PAGE = 50
+PAGES_TIMED, QUICK_PAGES_TIMED = 200, 5
+READY_SECONDS = 60
+BYTES_PER_MB = 1024 * 1024
+GET_MILLISECONDS, LIST_MILLISECONDS = 30, 60
+MEMORY_MB = 200
+PULSE = b'{"comfyui": "asleep", "comfyui_error": null, "bases": ["flux-tiny"]}'
+
+
+async def run(folder: Path, quick: bool) -> Result:
+    assets = QUICK_ASSETS if quick else ASSETS
+    series: list[Series] = []
+    facts: list[Fact] = []
+    with valkey_server() as valkey, postgres_server() as postgres:
+        postgres.run("CREATE DATABASE bench")
+        for name, url in (("SQLite", ""), ("PostgreSQL", postgres.url("bench"))):
+            settings = with_values(settings_in(folder / name), redis_url=valkey.url, database_url=url)
+            await fill(settings, assets)
+            async with _serving(settings) as (http, process):
+                found = await _loads(http, name, quick)
+                pages = await _pages(http, name, quick)
+                memory = process.memory_info().rss / BYTES_PER_MB
+            series += [*found.values(), *pages]
+            facts += [
+                Fact(f"get, p99, {name}", "ms", found["get"].quantile(0.99), at_most=GET_MILLISECONDS),
+                Fact(f"list, p99, {name}", "ms", found["list"].quantile(0.99), at_most=LIST_MILLISECONDS),
+                Fact(f"last page to first, p50, {name}", "x", pages[1].quantile(0.5) / pages[0].quantile(0.5)),
+                Fact(f"memory of the API, {name}", "MB", memory, at_most=MEMORY_MB),
+            ]
+    return Result(series, facts, {"assets": assets, "requests per second": RATE})
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, psutil.Process]]:
+    """The API alone, and what a GPU worker would say of itself."""
+    port = free_port("127.0.0.1")
+    env = environment(settings, DATABASE_URL=settings.database_url, REDIS_URL=settings.redis_url)
+    with (settings.masuka_data_dir / "api.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "api.serve"),
+            cwd=PROJECT_ROOT,
+            env={**env, "MASUKA_PORT": str(port), "MASUKA_LOG_LEVEL": "warning"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    limits = httpx.Limits(max_connections=100)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with (
+            Redis.from_url(settings.redis_url) as redis,
+            httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, limits=limits) as client,
+        ):
+            await redis.set(pulse_key(Queue.GPU), PULSE)
+            await _answers(client)
+            yield client, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _answers(http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(READY_SECONDS):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await http.get("/health")).is_success:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def _loads(http: httpx.AsyncClient, name: str, quick: bool) -> dict[str, Series]:
+    """get, list and submit, one after the other."""
+    newest = (await http.get("/api/assets/", params={"limit": PAGE})).json()["items"]
+    body: Mapping[str, Any] = {**SMALL, "prompt": PROMPT}
+    asks: dict[str, Callable[[int], Awaitable[httpx.Response]]] = {
+        "get": lambda turn: http.get(f"/api/assets/{newest[turn % PAGE]['id']}"),
+        "list": lambda _turn: http.get("/api/assets/", params={"limit": PAGE}),
+        "submit": lambda turn: http.post("/api/generate/image", json={**body, "seed": turn}),
+    }
+    seconds = QUICK_SECONDS if quick else SECONDS
+    return {kind: Series(f"{kind}, {name}", "ms", tuple(await _at_rate(ask, seconds))) for kind, ask in asks.items()}
+
+
+async def _at_rate(ask: Callable[[int], Awaitable[httpx.Response]], seconds: float) -> list[float]:
+    """Milliseconds from the moment at which each request was due."""
+    took: list[float] = []
+
+    async def one(turn: int, due: float) -> None:
+        (await ask(turn)).raise_for_status()
+        took.append(1000 * (time.perf_counter() - due))
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for turn in range(int(RATE * seconds)):
+            due = began + turn / RATE
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(one(turn, due))
+    return took
+
+
+async def _pages(http: httpx.AsyncClient, name: str, quick: bool) -> tuple[Series, Series]:
+    """The first page and one deep down, in turns."""
+    cursor: str | None = None
+    for _ in range(QUICK_DEEP_PAGES if quick else DEEP_PAGES):
+        cursor = (await http.get("/api/assets/", params=_page(cursor))).json()["next_cursor"]
+    first: list[float] = []
+    deep: list[float] = []
+    for _ in range(QUICK_PAGES_TIMED if quick else PAGES_TIMED):
+        for times, where in ((first, None), (deep, cursor)):
+            began = time.perf_counter()
+            (await http.get("/api/assets/", params=_page(where))).raise_for_status()
+            times.append(1000 * (time.perf_counter() - began))
+    return Series(f"first page, {name}", "ms", tuple(first)), Series(f"deep page, {name}", "ms", tuple(deep))
+
+
+def _page(cursor: str | None) -> dict[str, str | int]:
+    return {"limit": PAGE} if cursor is None else {"limit": PAGE, "cursor": cursor}

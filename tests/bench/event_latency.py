@@ -1,0 +1,92 @@
+"""From the moment in which ComfyUI tells a sampling step until a client has it as a server-sent event."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.bench.figures import Fact, Result, Series
+from tests.bench.stand import PROMPT, Stand, service
+
+CLIENTS, QUICK_CLIENTS = (1, 500, 1000), (1, 20)
+P99_MILLISECONDS = {1: 50, 500: 150}
+PICTURES, QUICK_PICTURES = {1: 60, 500: 2, 1000: 2}, 1
+SLOW: dict[str, Any] = {"base_model": "flux-tiny", "width": 256, "height": 256, "num_inference_steps": 20}
+"""Steps that come about as often as those of a real model."""
+
+
+@dataclass
+class Listeners:
+    """Many clients of one stream, who note when each step reached them."""
+
+    heard: list[tuple[int, float]] = field(default_factory=list)
+    """(step, time)"""
+    opened: int = 0
+    ended: int = 0
+
+    async def listen(self, url: str, asset_id: str) -> None:
+        """As cheaply as can be, for the clients share the machine with what is measured."""
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            path = f"/api/progress/stream/{asset_id}"
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+            assert b" 200 " in await reader.readline()
+            self.opened += 1
+            while line := await reader.readline():
+                if line.startswith(b"data:"):
+                    at = time.monotonic()
+                    snapshot = json.loads(line[5:])
+                    if snapshot.get("stage") == "sampling":
+                        self.heard.append((snapshot["step"], at))
+            self.ended += 1
+        finally:
+            writer.close()
+
+
+async def run(folder: Path, quick: bool) -> Result:
+    series, facts = [], []
+    async with service(folder) as stand:
+        await stand.warm_up()
+        for clients in QUICK_CLIENTS if quick else CLIENTS:
+            pictures = QUICK_PICTURES if quick else PICTURES[clients]
+            found: list[float] = []
+            whole = 0
+            for _ in range(pictures):
+                latencies, listeners = await _picture(stand, clients)
+                found += latencies
+                whole += listeners.ended
+            one = Series(f"step until heard, {clients} clients", "ms", tuple(found))
+            series.append(one)
+            facts.append(
+                Fact(f"streams that came to their end, {clients} clients", "", whole, at_least=clients * pictures)
+            )
+            facts.append(
+                Fact(f"p99, {clients} clients", "ms", one.quantile(0.99), at_most=P99_MILLISECONDS.get(clients))
+            )
+    return Result(series, facts, SLOW)
+
+
+async def _picture(stand: Stand, clients: int) -> tuple[list[float], Listeners]:
+    """Milliseconds, of every step that reached a client."""
+    blocker = await stand.post("/api/generate/image", {**SLOW, "prompt": PROMPT, "seed": stand.seed(), "num_images": 2})
+    started = await stand.post("/api/generate/image", {**SLOW, "prompt": PROMPT, "seed": stand.seed()})
+    listeners = Listeners()
+    seen = len(stand.events())
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(listeners.listen(str(stand.http.base_url), started["asset_id"]))
+    assert blocker["asset_ids"]
+    told = _told(stand, started["asset_id"], seen)
+    # A stream begins with the present state, which may be an old step: what counts is each step's way while listening.
+    return [1000 * (at - told[step]) for step, at in listeners.heard if step in told and at >= told[step]], listeners
+
+
+def _told(stand: Stand, asset_id: str, seen: int) -> dict[int, float]:
+    """When ComfyUI told which step of the newest prompt."""
+    events = [event for event in stand.events()[seen:] if event.event == "progress" and event.value is not None]
+    newest = events[-1].prompt_id if events else asset_id
+    return {event.value: event.at for event in events if event.prompt_id == newest and event.value is not None}

@@ -1,0 +1,104 @@
+"""A long mixed load: whether anything of ours grows that should not."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from api.client import Api
+from api.selftest.dataset import make_dataset
+from tests.bench.figures import Fact, Result
+from tests.bench.stand import PROMPT, SMALL, Stand, service
+from tests.bench.switching import TRAINING
+
+MINUTES, QUICK_MINUTES = 60.0, 0.1
+LOOK_SECONDS = 5.0
+TRAINING_MINUTES = 10.0
+BYTES_PER_MB = 1024 * 1024
+GROWTH = 1.1
+"""Of the last third to the second: the first one still warms up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    name: str
+    megabytes: float
+    files: int
+    connections: int
+    threads: int
+
+
+async def run(folder: Path, quick: bool) -> Result:
+    minutes = QUICK_MINUTES if quick else float(os.environ.get("MASUKA_SOAK_MINUTES") or MINUTES)
+    looks: list[Look] = []
+    done = {"pictures": 0, "trainings": 0, "pages": 0}
+    async with service(folder) as stand:
+        until = time.monotonic() + 60 * minutes
+        make_dataset(folder / "photos")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_draw(stand, until, done))
+            group.create_task(_browse(stand, until, done))
+            if not quick:
+                group.create_task(_train(stand, folder / "photos", until, done))
+            group.create_task(_look(stand, until, looks))
+    facts = [fact for name in sorted({look.name for look in looks}) for fact in _growth(name, looks)]
+    return Result((), facts, {"minutes": minutes, **done})
+
+
+def _growth(name: str, looks: Sequence[Look]) -> list[Fact]:
+    """Of one process: its last third beside its second."""
+    mine = [look for look in looks if look.name == name]
+    third = max(1, len(mine) // 3)
+    middle, last = mine[third : 2 * third] or mine, mine[-third:]
+    facts = []
+    for unit, value in (
+        ("megabytes", "megabytes"),
+        ("files", "files"),
+        ("connections", "connections"),
+        ("threads", "threads"),
+    ):
+        before, after = (median(getattr(look, value) for look in part) for part in (middle, last))
+        facts.append(
+            Fact(f"{name}, {unit}, last third to second", "x", after / before if before else 1.0, at_most=GROWTH)
+        )
+    return facts
+
+
+async def _look(stand: Stand, until: float, looks: list[Look]) -> None:
+    while time.monotonic() < until:
+        for name, process in stand.processes().items():
+            rss, threads = process.memory_info().rss, process.num_threads()
+            looks.append(Look(name, rss / BYTES_PER_MB, process.num_fds(), len(process.net_connections()), threads))
+        await asyncio.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+
+async def _draw(stand: Stand, until: float, done: dict[str, int]) -> None:
+    while time.monotonic() < until:
+        seeds = [stand.seed() for _ in range(4)]
+        batch = await stand.post("/api/generate/sweep", {**SMALL, "prompts": [PROMPT], "seeds": seeds})
+        await stand.end_of(batch["batch_id"])
+        await stand.post("/api/generate/image", {**SMALL, "prompt": PROMPT, "seed": stand.seed()})
+        done["pictures"] += len(seeds) + 1
+
+
+async def _browse(stand: Stand, until: float, done: dict[str, int]) -> None:
+    while time.monotonic() < until:
+        found = (await stand.http.get("/api/assets/", params={"limit": 20, "status": "completed"})).json()["items"]
+        for asset in found:
+            (await stand.http.get(f"/api/assets/{asset['id']}/file")).raise_for_status()
+        done["pages"] += 1
+        await asyncio.sleep(1)
+
+
+async def _train(stand: Stand, photos: Path, until: float, done: dict[str, int]) -> None:
+    """Now and then a training, and the upload before it."""
+    while time.monotonic() < until:
+        with Api(str(stand.http.base_url)) as api:
+            dataset = await asyncio.to_thread(api.upload_dataset, photos, {"name": "star"})
+        session = await stand.post("/api/training/flux", {"dataset_id": dataset["id"], **TRAINING})
+        await stand.end_of(session["id"])
+        done["trainings"] += 1
+        await asyncio.sleep(min(60 * TRAINING_MINUTES, max(0.0, until - time.monotonic())))

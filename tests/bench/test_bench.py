@@ -1,0 +1,51 @@
+"""Every benchmark runs, quickly, and its figures are whole; none of them is judged here by what it measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.bench import report
+from tests.bench.__main__ import BENCHMARKS
+from tests.bench.figures import Fact, Result, Series
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(240)]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+async def test_it_measures(name: str, tmp_path: Path, engines_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASUKA_ENGINES_DIR", str(engines_dir))
+
+    found = await BENCHMARKS[name](tmp_path / name, True)
+
+    assert found.series or found.facts
+    assert all(value >= 0 for series in found.series for value in series.values if "above" not in series.name)
+    assert all(series.values for series in found.series)
+
+
+def test_a_run_replaces_its_own_figures_and_no_others(tmp_path: Path) -> None:
+    out = tmp_path / "performance.json"
+    old, new = Result((Series("s", "ms", (1.0,)),)), Result((Series("s", "ms", (2.0,)),), (Fact("f", "x", 1.0),))
+
+    report.merge(out, {"cores": 2}, {"a": old, "b": old}, "2026-01-01")
+    report.merge(out, {"cores": 4}, {"a": new}, "2026-01-02")
+
+    found = json.loads(out.read_text())
+    assert (found["a"]["series"]["s"]["p50"], found["a"]["machine"], found["a"]["measured"]) == (
+        2.0,
+        {"cores": 4},
+        "2026-01-02",
+    )
+    assert (found["b"]["series"]["s"]["p50"], found["b"]["measured"]) == (1.0, "2026-01-01")
+
+
+def test_what_is_shown_says_whether_a_target_was_met(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = (Fact("good", "ms", 1, at_most=2), Fact("bad", "ms", 3, at_most=2), Fact("so", "ms", 4))
+
+    report.show(Console(width=100), "a", Result((Series("s", "ms", (1.0,)),), facts, {"pictures": 4}))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert any("good" in line and "met" in line and "at most 2" in line for line in lines)
+    assert any("bad" in line and "missed" in line for line in lines)
+    assert any("a: pictures 4" in line for line in lines)
