@@ -15,6 +15,8 @@ COMMANDS = {
     "train": "api.commands.work",
     "generate": "api.commands.work",
     "list": "api.commands.work",
+    "backup": "api.commands.backup",
+    "restore": "api.commands.backup",
     "version": "api.commands.version",
 }
 """Every command and the module with its function, in the order of the help."""

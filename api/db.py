@@ -2,8 +2,8 @@
 
 import importlib
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Sessions]:
 
 async def migrate(engine: AsyncEngine, settings: Settings) -> None:
     """Run the migrations that are missing; processes that start together take turns. Raises ConfigError."""
-    try:
+    with reaching(engine):
         if engine.dialect.name == "sqlite":
             async with AsyncFileLock(settings.masuka_data_dir / "migrate.lock"), engine.begin() as connection:
                 await connection.run_sync(_upgrade)
@@ -86,6 +86,13 @@ async def migrate(engine: AsyncEngine, settings: Settings) -> None:
             async with engine.begin() as connection:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
                 await connection.run_sync(_upgrade)
+
+
+@contextmanager
+def reaching(engine: AsyncEngine) -> Iterator[None]:
+    """What the drivers say of a database that does not answer, or does not let us in, as ConfigError."""
+    try:
+        yield
     except DATABASE_ERRORS as exc:
         where = engine.url.render_as_string(hide_password=True)
         if may_come(exc):
@@ -128,14 +135,23 @@ def revisions() -> list[str]:
 def _upgrade(connection: Connection) -> None:
     if not _lacks_migrations(connection):
         return
+    begin_ddl(connection)
+    if _lacks_migrations(connection):  # else one with another data folder, and thus another lock, was faster
+        upgrade_to(connection, "head")
+
+
+def begin_ddl(connection: Connection) -> None:
+    """Have the changes of the schema that follow be part of the connection's transaction."""
     if connection.dialect.name == "sqlite":
         # The driver begins a transaction only before rows are written: each CREATE would be committed by itself,
         # and a schema that is interrupted in the middle could never be completed.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        if not _lacks_migrations(connection):  # one with another data folder, and thus another lock, was faster
-            return
+
+
+def upgrade_to(connection: Connection, revision: str) -> None:
+    """Up to this revision of the schema, or to `head`."""
     # Alembic takes longer to load than everything else here, and is needed once in the life of a schema.
-    importlib.import_module("api.migrations.run").upgrade(connection)
+    importlib.import_module("api.migrations.run").upgrade(connection, revision)
 
 
 def _lacks_migrations(connection: Connection) -> bool:

@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     masuka_trash_days: int = Field(
         30, ge=0, le=36500, description="Days that a deleted picture or LoRA can be restored; then its file is removed."
     )
+    masuka_backup_dir: AbsolutePath | None = Field(
+        None, description="A folder for automatic backups; default: the bucket, for a database on the data disk."
+    )
     masuka_redis_server: AbsolutePath | None = Field(
         None, description="A valkey-server or redis-server to embed instead of the bundled one."
     )

@@ -8,6 +8,7 @@ from functools import partial
 from api.domain.job import Kind, Queue
 from api.fetch.web import open_web
 from api.resources import Resources
+from api.tasks.back_up import back_up_forever
 from api.tasks.deliver import deliver_forever, forget_deliveries_forever
 from api.tasks.import_model import import_model
 from api.tasks.purge_assets import purge_assets_forever
@@ -27,6 +28,7 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
             purge_assets_forever(resources),
             deliver_forever(resources),
             forget_deliveries_forever(resources),
+            back_up_forever(resources),
         )
         yield Equipment({Kind.IMPORT: partial(import_model, web)}, duties)
 

@@ -14,5 +14,5 @@ def configuration(connection: Connection | None = None) -> alembic.config.Config
     return config
 
 
-def upgrade(connection: Connection) -> None:
-    alembic.command.upgrade(configuration(connection), "head")
+def upgrade(connection: Connection, revision: str) -> None:
+    alembic.command.upgrade(configuration(connection), revision)

@@ -9,6 +9,7 @@ from api.models.dataset import Dataset, DatasetImage, DatasetPicture
 from api.models.dataset_version import DatasetVersion, DatasetVersionImage
 from api.models.idempotency import StoredAnswer
 from api.models.input_image import InputImage
+from api.models.installation import Installation
 from api.models.job import Job
 from api.models.lora import Model
 from api.models.model_import import ModelImport
@@ -31,6 +32,7 @@ __all__ = [
     "EngineSnapshot",
     "GeneratedAsset",
     "InputImage",
+    "Installation",
     "Job",
     "Model",
     "ModelImport",
