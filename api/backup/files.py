@@ -12,6 +12,8 @@ def _listed(row: Row) -> Iterable[str]:
 
 FILES: Mapping[str, Callable[[Row], Iterable[str | None]]] = {
     "dataset_image": lambda row: (row["key"],),
+    "dataset_thumbnail": lambda row: (row["storage_path"],),
+    "dataset_version_image": lambda row: (row["key"],),
     "generated_asset": lambda row: (row["storage_path"],),
     "input_image": lambda row: (row["storage_path"],),
     "model": lambda row: (row["storage_path"],),

@@ -61,7 +61,7 @@ async def make(
         copies = _Copies(place, storage, folder, await _copied_before(place, index, folder))
         files = [] if place.is_service_storage else await copies.bring(dumped.keys, tell)
         made_at = utcnow()
-        snapshot = snapshot_id(made_at, index.installation)
+        snapshot = snapshot_id(made_at, index.number + 1)
         rows = await place.write(folder / "rows.jsonl.gz", rows_key(snapshot))
         if index.snapshots and index.snapshots[0].rows_sha256 == rows.sha256 and not copies.new:
             await place.storage.delete(rows_key(snapshot))

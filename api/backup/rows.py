@@ -5,9 +5,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,11 +37,18 @@ async def dump(sessions: Sessions, path: Path) -> Dumped:
     dumped = Dumped()
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         async with sessions() as session:
-            if session.get_bind().dialect.name == "postgresql":
-                await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            await _begin_snapshot(session)
             for table in SQLModel.metadata.sorted_tables:
                 await _dump_table(session, table, file, dumped)
     return dumped
+
+
+async def _begin_snapshot(session: AsyncSession) -> None:
+    """From here on this session sees the database as it is at its first look."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    else:  # the driver begins a transaction only before rows are written
+        await (await session.connection()).exec_driver_sql("BEGIN")
 
 
 async def _dump_table(session: AsyncSession, table: sa.Table, file: gzip.GzipFile, dumped: Dumped) -> None:
@@ -90,7 +99,15 @@ def _insert(name: str, rows: list[dict[str, Any]]) -> tuple[sa.Insert, list[dict
     """By the columns that these rows have, which may be those of an older schema than this version's."""
     known = SQLModel.metadata.tables.get(name)
     types: Mapping[str, sa.types.TypeEngine[Any]] = {} if known is None else {c.name: c.type for c in known.c}
-    kinds = {column: types[column].python_type if column in types else str for column in rows[0]}
+    kinds = {column: _kind(types.get(column)) for column in rows[0]}
     table = sa.table(name, *(sa.column(column, types.get(column)) for column in rows[0]))
     decoded = [{column: decode(value, kinds[column]) for column, value in row.items()} for row in rows]
     return sa.insert(table), decoded
+
+
+def _kind(column: sa.types.TypeEngine[Any] | None) -> type:
+    """What JSON does not have and a column of this type wants; `object` for all else."""
+    plain = column.impl_instance if isinstance(column, sa.types.TypeDecorator) else column
+    if isinstance(plain, sa.Uuid):
+        return UUID
+    return datetime if isinstance(plain, sa.DateTime) else object

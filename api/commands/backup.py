@@ -110,6 +110,7 @@ async def _listed(settings: Settings, folder: Path | None) -> list[dict[str, obj
             "snapshot": each.id,
             "made_at": each.made_at.isoformat(timespec="seconds"),
             "rows": sum(each.tables.values()),
+            "checkpoints": each.tables.get("training_checkpoint", 0),
             "files": each.file_count,
             "masuka": each.masuka,
         }

@@ -19,7 +19,7 @@ FORMAT = 1
 KEPT = 5
 """Snapshots; a backup that turns out damaged is not the only one."""
 INDEX_KEYS = (f"{FOLDER}/index-a.json", f"{FOLDER}/index-b.json")
-SNAPSHOT_ID = r"[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}"
+SNAPSHOT_ID = r"[0-9]{8}t[0-9]{6}z-[0-9]{6,}"
 
 
 def _aware(at: datetime) -> datetime:
@@ -107,8 +107,9 @@ def newest_index(copies: Sequence[bytes]) -> Index | None:
     return max(found, key=lambda index: index.number, default=None)
 
 
-def snapshot_id(made_at: datetime, installation: UUID) -> str:
-    return f"{made_at:%Y%m%dt%H%M%Sz}-{installation.hex[:8]}"
+def snapshot_id(made_at: datetime, number: int) -> str:
+    """`number` is that of the index which will name it first."""
+    return f"{made_at:%Y%m%dt%H%M%Sz}-{number:06}"
 
 
 def manifest_key(snapshot: str) -> str:

@@ -15,6 +15,7 @@ from api.db import DATABASE_ERRORS
 from api.errors import MasukaError
 from api.models import Dataset, GeneratedAsset, Job, Model, TrainingCheckpoint, TrainingSession
 from api.resources import Resources
+from api.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -29,17 +30,19 @@ AGAIN_SECONDS = 60.0
 
 
 async def back_up_forever(resources: Resources) -> None:
-    """Where a folder is set, or where the files are in a bucket and the database is not on a server of its own."""
     settings = resources.settings
-    if settings.masuka_backup_dir is None and (settings.database_url or not settings.s3_bucket_name):
-        return
-    while True:
+    while is_wanted(settings):
         try:
             async with open_place(settings, resources.storage, None) as place:
                 await _back_up(resources, place)
         except (MasukaError, *DATABASE_ERRORS) as exc:
             log.warning("backup_failed", error=str(exc), code=getattr(exc, "code", None))
             await asyncio.sleep(AGAIN_SECONDS)
+
+
+def is_wanted(settings: Settings) -> bool:
+    """Where a folder is set, or where the files are in a bucket and the database is not on a server of its own."""
+    return settings.masuka_backup_dir is not None or bool(settings.s3_bucket_name and not settings.database_url)
 
 
 async def _back_up(resources: Resources, place: Place) -> None:

@@ -1,0 +1,28 @@
+"""Which installation a database is: backups of another one are not overwritten.
+
+Revision ID: 0020
+Revises: 0010
+"""
+
+import sqlalchemy as sa
+import sqlmodel.sql.sqltypes
+from alembic import op
+
+revision = "0020"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "installation",
+        sa.Column("one", sa.Boolean(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_installation")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("installation")
