@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from api.client import Api
 from api.settings import PROJECT_ROOT, Settings
 from tests.end_to_end.conftest import TRAINING
 from tests.end_to_end.service import SIZE, pixels
+from tests.servers import PostgresServer
 from tests.up_process import Up, environment, started
 from tests.waiting import until
 
@@ -39,10 +40,11 @@ class Move:
 
 
 @pytest.fixture(params=["SQLite, a bucket", "PostgreSQL, a folder"])
-def move(request: pytest.FixtureRequest, tmp_path: Path, engines_dir: Path) -> Move:
-    def at(name: str) -> Settings:
-        return Settings(_env_file=None, masuka_data_dir=tmp_path / name, masuka_engines_dir=engines_dir)
-
+def move(request: pytest.FixtureRequest, tmp_path: Path, engines_dir: Path) -> Iterator[Move]:
+    here, there = (
+        Settings(_env_file=None, masuka_data_dir=tmp_path / name, masuka_engines_dir=engines_dir)
+        for name in ("here", "there")
+    )
     if request.param == "SQLite, a bucket":
         bucket: Settings = request.getfixturevalue("s3_settings")
         env = {
@@ -51,13 +53,16 @@ def move(request: pytest.FixtureRequest, tmp_path: Path, engines_dir: Path) -> M
             "AWS_ACCESS_KEY_ID": bucket.aws_access_key_id,
             "AWS_SECRET_ACCESS_KEY": bucket.aws_secret_access_key.get_secret_value(),
         }
-        return Move(at("here"), at("there"), env, {}, {}, ())
-    postgres = request.getfixturevalue("_postgres")
-    for name in ("backup_here", "backup_there"):
+        yield Move(here, there, env, {}, {}, ())
+        return
+    postgres: PostgresServer = request.getfixturevalue("_postgres")
+    names = ("backup_here", "backup_there")
+    for name in names:
         postgres.run(f"CREATE DATABASE {name}")
-        request.addfinalizer(lambda name=name: postgres.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-    urls = [{"DATABASE_URL": postgres.url(name)} for name in ("backup_here", "backup_there")]
-    return Move(at("here"), at("there"), {}, *urls, (str(tmp_path / "backups"),))
+    urls = [{"DATABASE_URL": postgres.url(name)} for name in names]
+    yield Move(here, there, {}, *urls, (str(tmp_path / "backups"),))
+    for name in names:
+        postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def test_a_machine_that_is_gone_in_the_middle_of_a_training(move: Move, photos: Path, tmp_path: Path) -> None:

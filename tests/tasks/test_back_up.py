@@ -40,6 +40,7 @@ async def test_a_new_job_is_backed_up_before_the_next_turn_is_due(
     resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(back_up, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(back_up, "SHARE", 1.0)
     duty = asyncio.create_task(back_up_forever(resources))
     try:
         await until_async(lambda: snapshots(resources))
