@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 FOLDER = "backups"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 KEPT = 5
 """Snapshots; a backup that turns out damaged is not the only one."""
 INDEX_KEYS = (f"{FOLDER}/index-a.json", f"{FOLDER}/index-b.json")

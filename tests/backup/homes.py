@@ -39,7 +39,7 @@ class Home:
         key = f"assets/{name}.png"
         await self.storage.put_file(key, path)
         async with self.sessions.begin() as session:
-            about = {"status": "completed", "generation_config": {"seed": 5}}
+            about: dict[str, Any] = {"status": "completed", "generation_config": {"seed": 5}}
             session.add(GeneratedAsset(prompt=name, storage_path=key, **about))
         return key
 
@@ -50,7 +50,7 @@ class Home:
         dataset = Dataset(name=name, storage_path=f"datasets/{name}", image_count=1, is_processed=True)
         key = f"datasets/{name}/1.png"
         await self.storage.put_file(key, path)
-        image = {"filename": "Käse 猫.png", "caption": 'a "cat"\n猫', "sha256": "a" * 64}
+        image: dict[str, Any] = {"filename": "Käse 猫.png", "caption": 'a "cat"\n猫', "sha256": "a" * 64}
         async with self.sessions.begin() as session:
             session.add(dataset)
             session.add(

@@ -11,9 +11,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlmodel import col
 
 from api import db
-from api.backup import restore as restoring
+from api.backup import rows
 from api.backup.place import BackupError, Place, open_place, part_of
 from api.domain.backup import INDEX_KEYS, KEPT, Index, copy_key, manifest_key, rows_key
 from api.domain.job import Kind
@@ -28,10 +29,10 @@ from tests.service import with_values
 @pytest.fixture(params=["sqlite to postgres", "postgres to sqlite", "sqlite to sqlite"])
 def move(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> tuple[Settings, Settings]:
     """An installation, and another, empty one."""
-    urls = {"sqlite": lambda: "", "postgres": lambda: request.getfixturevalue("postgres_url")}
-    here, there = request.param.split(" to ")
-    first = with_values(settings, database_url=urls[here]())
-    return first, elsewhere(settings, tmp_path / "there", database_url=urls[there]())
+    here, there = (
+        request.getfixturevalue("postgres_url") if name == "postgres" else "" for name in request.param.split(" to ")
+    )
+    return with_values(settings, database_url=here), elsewhere(settings, tmp_path / "there", database_url=there)
 
 
 async def test_all_rows_and_files_come_back(move: tuple[Settings, Settings], tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ async def test_the_oldest_goes_with_the_files_that_nothing_else_needs(settings: 
         await here.picture("stays", b"stays")
         first = await here.back_up(place)
         async with here.sessions.begin() as session:
-            await session.execute(sa.delete(GeneratedAsset).where(GeneratedAsset.storage_path == gone))
+            await session.execute(sa.delete(GeneratedAsset).where(col(GeneratedAsset.storage_path) == gone))
         for number in range(KEPT):
             await add(here.sessions, Kind.IMAGE, priority=number)
             await here.back_up(place)
@@ -248,11 +249,11 @@ async def test_a_restore_that_is_cut_off_leaves_an_empty_database_and_can_be_rep
         await here.fill()
         await here.back_up(place)
 
-        real = restoring.rows.load
-        monkeypatch.setattr(restoring.rows, "load", _then_fail(real))
+        real = rows.load
+        monkeypatch.setattr(rows, "load", _then_fail(real))
         with pytest.raises(OSError, match="cut off"):
             await bring_back(there, place)
-        monkeypatch.setattr(restoring.rows, "load", real)
+        monkeypatch.setattr(rows, "load", real)
         await bring_back(there, place)
 
         async with home(there) as second:
@@ -314,7 +315,7 @@ async def test_no_secret_is_in_what_a_backup_says_of_itself(settings: Settings, 
     async with home(settings) as here, place_in(tmp_path / "backups", settings) as place:
         job_id = await add(here.sessions)
         async with here.sessions.begin() as session:
-            await session.execute(sa.update(Job).where(Job.id == job_id).values(webhook_url=secret))  # type: ignore[arg-type]
+            await session.execute(sa.update(Job).where(col(Job.id) == job_id).values(webhook_url=secret))
         await here.back_up(place)
 
     told = [path for path in (tmp_path / "backups").rglob("*.json") if path.is_file()]

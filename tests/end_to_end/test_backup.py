@@ -59,8 +59,8 @@ def move(request: pytest.FixtureRequest, tmp_path: Path, engines_dir: Path) -> I
     names = ("backup_here", "backup_there")
     for name in names:
         postgres.run(f"CREATE DATABASE {name}")
-    urls = [{"DATABASE_URL": postgres.url(name)} for name in names]
-    yield Move(here, there, {}, *urls, (str(tmp_path / "backups"),))
+    env_here, env_there = ({"DATABASE_URL": postgres.url(name)} for name in names)
+    yield Move(here, there, {}, env_here, env_there, (str(tmp_path / "backups"),))
     for name in names:
         postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
 

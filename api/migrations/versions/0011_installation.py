@@ -1,6 +1,6 @@
 """Which installation a database is: backups of another one are not overwritten.
 
-Revision ID: 0020
+Revision ID: 0011
 Revises: 0010
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import sqlmodel.sql.sqltypes
 from alembic import op
 
-revision = "0020"
+revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
