@@ -27,6 +27,7 @@ from api.routes import (
     problems,
     progress,
     training,
+    training_presets,
     webhooks,
     workflows,
 )
@@ -60,7 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
-    for module in (health, datasets, training, progress, *pictures, model_imports, models, jobs, webhooks):
+    trainings = (training_presets, training)
+    for module in (health, datasets, *trainings, progress, *pictures, model_imports, models, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)
     return app

@@ -1,10 +1,12 @@
 """What may be chosen about a training, with the ranges that are accepted, and the defaults that fill the rest."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from api.domain.expert import Expert
 from api.errors import InputError
 
 MAX_STEPS = 100_000
@@ -58,6 +60,10 @@ class FluxTrainingOptions(BaseModel):
     )
     checkpoint_interval: int = Field(250, ge=1, le=MAX_STEPS, description="Steps between training checkpoints.")
     checkpoints_kept: int = Field(5, ge=1, le=100, description="Newest training checkpoints kept on disk.")
+    expert: Expert = Field(
+        default_factory=dict,
+        description="Further options of SimpleTuner itself; `GET /api/training/options` lists them.",
+    )
 
 
 class FluxTrainingConfig(FluxTrainingOptions):
@@ -94,19 +100,31 @@ class FluxTrainingRequest(FluxTrainingOptions):
         None, ge=0, le=MAX_STEPS, description="Default 100, at most a tenth of a short training."
     )
 
-    def resolve(self, defaults: FluxDefaults) -> FluxTrainingConfig:
-        """The full configuration, with `defaults` where the request says nothing.
+    def resolve(self, defaults: FluxDefaults, preset: Mapping[str, Any] | None = None) -> FluxTrainingConfig:
+        """The full configuration: what the request says, then `preset`, then `defaults`.
 
         Raises InputError `warmup_too_long` if the learning rate would never reach its peak.
         """
-        given = self.model_dump(include=set(FluxTrainingConfig.model_fields), exclude_none=True)
-        steps = given.get("steps", defaults.steps)
-        warmup = given.get("lr_warmup_steps", min(DEFAULT_WARMUP_STEPS, steps // 10))
-        if warmup >= steps:
-            raise InputError(
-                f"lr_warmup_steps must be below steps ({steps}), got {warmup}.",
-                code="warmup_too_long",
-                value=warmup,
-                hint="Leave lr_warmup_steps out, or train for more steps.",
-            )
-        return FluxTrainingConfig.model_validate({**asdict(defaults), **given, "lr_warmup_steps": warmup})
+        return resolved(asdict(defaults) | dict(preset or {}), self.chosen())
+
+    def chosen(self) -> dict[str, Any]:
+        """What the request itself says about the training."""
+        return self.model_dump(include=set(FluxTrainingConfig.model_fields), exclude_unset=True, exclude_none=True)
+
+
+def resolved(base: Mapping[str, Any], chosen: Mapping[str, Any]) -> FluxTrainingConfig:
+    """`base` with what was `chosen` over it. The warm-up of `base` bows to fewer steps, a chosen one does not.
+
+    Raises InputError `warmup_too_long`.
+    """
+    steps = chosen.get("steps", base["steps"])
+    usual = min(base.get("lr_warmup_steps", DEFAULT_WARMUP_STEPS), steps // 10)
+    warmup = chosen.get("lr_warmup_steps", usual)
+    if warmup >= steps:
+        raise InputError(
+            f"lr_warmup_steps must be below steps ({steps}), got {warmup}.",
+            code="warmup_too_long",
+            value=warmup,
+            hint="Leave lr_warmup_steps out, or train for more steps.",
+        )
+    return FluxTrainingConfig.model_validate({**base, **chosen, "lr_warmup_steps": warmup})

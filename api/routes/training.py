@@ -19,7 +19,7 @@ from api.routes.once import OnceDep
 from api.routes.problems import responses
 from api.routes.waiting import EXAMPLE as WAITING_EXAMPLE
 from api.routes.waiting import Waits, with_place, with_places
-from api.services import checkpoints, jobs, trainings, workers
+from api.services import checkpoints, jobs, trainer_options, trainings, workers
 from api.services.pages import page
 from api.services.trainings import TrainFluxRequest
 
@@ -104,7 +104,8 @@ async def train_flux(
 
     async def work() -> SessionOut:
         installed = await workers.installed_bases(resources.redis, settings)
-        row = await trainings.submit(session, settings, installed, body)
+        trainer = await trainer_options.named_version(resources.redis, settings, body.expert)
+        row = await trainings.submit(session, settings, installed, body, trainer=trainer)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
         return await with_place(session, settings, SessionOut.model_validate(row))
 

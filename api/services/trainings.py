@@ -8,12 +8,14 @@ from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.job import Kind
+from api.domain.preset import find
 from api.domain.text import Name
 from api.domain.training import FluxDefaults, FluxTrainingRequest
 from api.domain.webhook import WebhookUrl
 from api.errors import ConflictError, NotFoundError
 from api.models import Job, TrainingSession
-from api.services import bases, datasets, webhooks
+from api.services import bases, datasets, trainer_options, webhooks
+from api.services.presets import presets
 from api.settings import Settings
 
 
@@ -29,23 +31,37 @@ class TrainFluxRequest(FluxTrainingRequest):
     dataset_id: UUID = Field(strict=False)
     name: Name | None = Field(None, description="Name of the session and of its LoRA; default: the dataset's.")
     base_model: Name | None = Field(None, description="Default: MASUKA_BASE_MODEL, else flux-dev when it is installed.")
+    preset: Name | None = Field(
+        None,
+        description="What the request leaves out is as in this preset; without one, as DEFAULT_* are set.",
+        examples=["24gb-person"],
+    )
     webhook_url: WebhookUrl | None = None
 
 
 async def submit(
-    session: AsyncSession, settings: Settings, installed: Collection[str], request: TrainFluxRequest
+    session: AsyncSession,
+    settings: Settings,
+    installed: Collection[str],
+    request: TrainFluxRequest,
+    *,
+    trainer: str | None = None,
 ) -> TrainingSession:
     """Validate and write the session and its job, with every default filled in.
 
+    `trainer`: the version of SimpleTuner, when the request names options of it.
     Raises InputError (or a subclass) with nothing written, UnavailableError when the base model is not installed.
     """
-    config = request.resolve(defaults(settings))
+    preset = find(presets(), request.preset).settings if request.preset else None
+    config = request.resolve(defaults(settings), preset)
     dataset = await datasets.get(session, request.dataset_id)
     if dataset.image_count == 0:
         raise ConflictError("This dataset has no images.", code="dataset_empty", value=str(dataset.id))
     base_model = bases.choose(settings, installed, named=request.base_model)
+    trainer_options.require(config.expert, trainer, base_model)
     stored: dict[str, Any] = config.model_dump(mode="json")
     stored |= {"base_model": base_model, "trigger_word": config.trigger_word or dataset.trigger_word}
+    stored |= {"preset": request.preset} if request.preset else {}
     job = Job.new(Kind.TRAINING, webhook_url=webhooks.receiver(settings, request.webhook_url))
     row = TrainingSession(
         name=request.name or dataset.name,

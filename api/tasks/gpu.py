@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from api.domain.gpu_gate import Memory, Use
 from api.domain.job import Kind
 from api.engines import catalogue, gpu, locate
 from api.engines.catalogue import Weights
-from api.errors import ConfigError, EngineError, MasukaError, RetryableError
+from api.errors import ConfigError, EngineError, MasukaError, RetryableError, UnavailableError
 from api.resources import Resources
 from api.services.turns import Pending
 from api.tasks.gpu_memory import measure, require_back
@@ -151,7 +152,18 @@ class GpuKit:
             "comfyui_error": self.comfy_error,
             "bases": locate.installed_bases(self.settings),
             "files": locate.model_files(self.settings),
+            "vram_gb": self._vram_gb,
+            "trainer": self._trainer_version(),
         }
+
+    @cached_property
+    def _vram_gb(self) -> float | None:
+        return gpu.largest_vram_gb(gpu.detect())
+
+    def _trainer_version(self) -> str | None:
+        with suppress(UnavailableError):
+            return locate.simpletuner(self.settings).version
+        return None
 
     def _comfy_state(self) -> str:
         if self.comfy_error is not None:

@@ -16,7 +16,7 @@ from api.engines import catalogue, gpu, locate
 from api.errors import EngineError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
-from api.services import datasets
+from api.services import datasets, trainer_options
 from api.tasks.attempt import Attempt
 from api.tasks.checkpoints import provide_checkpoint
 from api.tasks.dataset_files import provide_dataset
@@ -102,6 +102,7 @@ async def _start(
 ) -> None:
     install = locate.simpletuner(kit.settings)
     config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
+    trainer_options.require(config.expert, install.version, base.name)  # another version may have come since
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
     message = f"Resuming from step {resumed_at}" if resumed_at else "Starting the trainer"

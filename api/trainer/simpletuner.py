@@ -75,6 +75,7 @@ def trainer_config(
         "disable_benchmark": True,
         "report_to": "none",
         "push_to_hub": False,
+        **config.expert,  # checked when it was asked for, so none of them is one of MASUKA's own
     }
 
 
