@@ -1,5 +1,7 @@
 """Which options of SimpleTuner a request may set, by the list of the version that is installed."""
 
+from typing import Any
+
 import pytest
 
 from api.domain.expert import FIELDS, OptionKind, Value, check, offered
@@ -10,7 +12,7 @@ from api.trainer.option_list import FOLDER, options_of
 VERSIONS = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def refused(version: str = "3.1.6", **expert: Value) -> list[tuple[str, str]]:
+def refused(version: str = "3.1.6", **expert: Any) -> list[tuple[str, str]]:
     """Code and message of each fault."""
     with pytest.raises(FaultsError) as caught:
         check(expert, options_of(version), version, "flux")
