@@ -27,6 +27,7 @@ from api.routes import (
     problems,
     progress,
     training,
+    training_continue,
     training_presets,
     webhooks,
     workflows,
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
-    trainings = (training_presets, training)
+    trainings = (training_presets, training, training_continue)
     for module in (health, datasets, *trainings, progress, *pictures, model_imports, models, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     masuka_keep_failed_days: int = Field(
         7, ge=0, description="Days that a failed or cancelled training can be resumed by a retry; then it starts anew."
     )
+    masuka_keep_completed_days: int = Field(
+        7, ge=0, le=36500, description="Days that a completed training can be extended: its last checkpoint is kept."
+    )
     masuka_lora_cache_gb: float = Field(
         20, gt=0, description="Size of ComfyUI's folder of LoRAs in GB; above it, those not used for longest go."
     )

@@ -59,11 +59,13 @@ def training_bytes(
     """
     parameters, stores = lora_parameters(config, layers), int(stored_here)
     checkpoint = parameters * (WEIGHT_BYTES + STATE_BYTES) + CHECKPOINT_EXTRA_BYTES
-    # The trainer saves a new one before it removes the oldest.
-    checkpoints = min(config.checkpoints_kept + 1, config.steps // config.checkpoint_interval)
+    # The trainer saves a new one before it removes the oldest, and so do we.
+    saved = config.steps // config.checkpoint_interval
+    checkpoints = min(config.checkpoints_kept + 1, saved)
+    stored = min(config.checkpoint_rule.most(config.steps, config.checkpoint_interval) + 1, saved) * stores
     loras = parameters * WEIGHT_BYTES * (LORA_COPIES + stores)
     return (
-        checkpoints * checkpoint * (1 + stores)
+        (checkpoints + stored) * checkpoint
         + loras
         + sum(image_bytes)
         + len(image_bytes) * (_latent_bytes(config) + _caption_bytes(layers))

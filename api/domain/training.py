@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from api.domain.checkpoint import Rule
 from api.domain.expert import Expert
 from api.errors import InputError
 
@@ -59,7 +60,11 @@ class FluxTrainingOptions(BaseModel):
         "attention", description="`attention`: to_q, to_k, to_v and to_out.0."
     )
     checkpoint_interval: int = Field(250, ge=1, le=MAX_STEPS, description="Steps between training checkpoints.")
-    checkpoints_kept: int = Field(5, ge=1, le=100, description="Newest training checkpoints kept on disk.")
+    checkpoints_kept: int = Field(5, ge=1, le=100, description="Newest training checkpoints kept, on disk and stored.")
+    checkpoints_best: int = Field(1, ge=0, le=20, description="Of all before them, those kept for their low loss.")
+    checkpoints_every: int | None = Field(
+        None, ge=1, le=MAX_STEPS, description="Those at a multiple of so many steps stay, too."
+    )
     expert: Expert = Field(
         default_factory=dict,
         description="Further options of SimpleTuner itself; `GET /api/training/options` lists them.",
@@ -68,6 +73,10 @@ class FluxTrainingOptions(BaseModel):
 
 class FluxTrainingConfig(FluxTrainingOptions):
     """Everything decided: what one training runs with, and what its row records."""
+
+    @property
+    def checkpoint_rule(self) -> Rule:
+        return Rule(self.checkpoints_kept, self.checkpoints_every, self.checkpoints_best)
 
     learning_rate: LearningRate
     steps: Steps
@@ -113,12 +122,14 @@ class FluxTrainingRequest(FluxTrainingOptions):
 
 
 def resolved(base: Mapping[str, Any], chosen: Mapping[str, Any]) -> FluxTrainingConfig:
-    """`base` with what was `chosen` over it. The warm-up of `base` bows to fewer steps, a chosen one does not.
+    """`base` with what was `chosen` over it. The warm-up of `base` bows to chosen steps, a chosen one does not.
 
     Raises InputError `warmup_too_long`.
     """
     steps = chosen.get("steps", base["steps"])
-    usual = min(base.get("lr_warmup_steps", DEFAULT_WARMUP_STEPS), steps // 10)
+    usual = base.get("lr_warmup_steps")
+    if usual is None or "steps" in chosen:
+        usual = min(DEFAULT_WARMUP_STEPS if usual is None else usual, steps // 10)
     warmup = chosen.get("lr_warmup_steps", usual)
     if warmup >= steps:
         raise InputError(

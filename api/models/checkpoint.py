@@ -22,6 +22,8 @@ class TrainingCheckpoint(SQLModel, table=True):
     files: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON_TYPE)
     """name, key; once stored also size and sha256, as read back."""
     size_bytes: int = Field(default=0, sa_type=BigInteger)
+    loss: float | None = None
+    """Smoothed, at its step."""
     created_at: datetime = Field(default_factory=utcnow)
     stored_at: datetime | None = None
     """None while it is being stored or removed: then none of its files may be relied upon."""

@@ -18,6 +18,10 @@ class TrainingSession(SQLModel, table=True):
     dataset_version_id: UUID | None = Field(default=None, index=True)
     """What it is trained on, whatever becomes of the dataset meanwhile. No foreign key: SQLite adds none that is
     complete to a table that is there. A version goes only with its dataset, or while no session names it."""
+    parent_session_id: UUID | None = Field(default=None, index=True)
+    """The session that this one was extended or cloned from; sessions are never deleted."""
+    start_step: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Where the parent's working state is taken up; 0: from nothing."""
     model_type: str = "flux_image"
     status: str = Field(default="pending", index=True)
     """Mirrors the job's status; written with it, in the same transaction."""

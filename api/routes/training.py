@@ -30,6 +30,8 @@ EXAMPLE: dict[str, Any] = {
     "id": "1c9f8e6f-3a0b-4c57-9d5e-0d6f3c8f2b11",
     "name": "ohwx",
     "dataset_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
+    "parent_session_id": None,
+    "start_step": 0,
     "model_type": "flux_image",
     "status": "training",
     "config": {"steps": 2000, "rank": 32, "alpha": 16.0, "base_model": "flux-dev", "trigger_word": "ohwx"},
@@ -45,7 +47,7 @@ EXAMPLE: dict[str, Any] = {
     "updated_at": "2026-11-22T10:10:00Z",
     **WAITING_EXAMPLE,
 }
-CHECKPOINT_EXAMPLE: dict[str, Any] = {"step": 500, "size_mb": 229.4, "created_at": "2026-11-22T10:09:30Z"}
+CHECKPOINT_EXAMPLE: dict[str, Any] = {"step": 500, "loss": 0.43, "size_mb": 229.4, "created_at": "2026-11-22T10:09:30Z"}
 
 
 class SessionOut(Waits):
@@ -54,6 +56,8 @@ class SessionOut(Waits):
     id: UUID
     name: str
     dataset_id: UUID | None
+    parent_session_id: UUID | None = Field(description="The session that this one was extended or cloned from.")
+    start_step: int = Field(description="Where the parent's state was taken up; 0: it began from nothing.")
     model_type: str
     status: SessionStatus
     config: dict[str, Any]
@@ -76,6 +80,7 @@ class CheckpointOut(BaseModel):
     """A training checkpoint in storage: a retry resumes from the newest, on whatever machine."""
 
     step: int
+    loss: float | None = Field(description="Smoothed over the steps before it.")
     size_mb: float
     created_at: datetime
 
@@ -86,7 +91,7 @@ class SessionDetail(SessionOut):
     )
 
     job: JobOut
-    checkpoints: list[CheckpointOut] = Field(description="Newest first; none once the session is completed.")
+    checkpoints: list[CheckpointOut] = Field(description="Newest first; of a completed session the one to extend.")
 
 
 class SessionList(BaseModel):
@@ -134,7 +139,12 @@ async def get_session(session: SessionDep, settings: SettingsDep, session_id: Id
     row = await trainings.get(session, session_id)
     job = await jobs.get(session, trainings.task_of(row))
     stored = [
-        CheckpointOut(step=each.step, size_mb=round(each.size_bytes / BYTES_PER_MB, 3), created_at=each.created_at)
+        CheckpointOut(
+            step=each.step,
+            loss=each.loss,
+            size_mb=round(each.size_bytes / BYTES_PER_MB, 3),
+            created_at=each.created_at,
+        )
         for each in await checkpoints.stored(session, row.id)
     ]
     told = await with_place(session, settings, JobOut.model_validate(job))

@@ -32,13 +32,22 @@ async def stored(session: AsyncSession, session_id: UUID) -> list[TrainingCheckp
 
 
 async def store(
-    sessions: Sessions, storage: Storage, lease: Lease, session_id: UUID, step: int, files: Sequence[Path]
+    sessions: Sessions,
+    storage: Storage,
+    lease: Lease,
+    session_id: UUID,
+    step: int,
+    files: Sequence[Path],
+    *,
+    loss: float | None = None,
 ) -> TrainingCheckpoint | None:
-    """Store these files as the training checkpoint of `step`; None when somebody took the row away meanwhile.
+    """Store these files as the training checkpoint of `step`, where the smoothed loss was `loss`.
+
+    None when somebody took the row away meanwhile.
 
     Raises StorageError or FileNotFoundError (a file is gone), which leave the row for `discard`; LeaseLostError.
     """
-    row = TrainingCheckpoint(session_id=session_id, step=step)
+    row = TrainingCheckpoint(session_id=session_id, step=step, loss=loss)
     row.files = [{"name": path.name, "key": _key(row, path.name)} for path in files]
     async with sessions.begin() as session:
         await jobs.require_held(session, lease)
@@ -78,10 +87,12 @@ async def _mark_stored(
     return marked
 
 
-async def unmark(session: AsyncSession, session_id: UUID) -> None:
-    """From here on nothing stored of this session is relied upon: a retry begins anew."""
+async def unmark(session: AsyncSession, session_id: UUID, *, keep_newest: bool = False) -> None:
+    """From here on nothing stored of this session is relied upon, but the newest if that is kept, to extend it."""
+    mine = col(TrainingCheckpoint.session_id) == session_id
+    kept = [row.step for row in (await stored(session, session_id))[:1]] if keep_newest else []
     await session.execute(
-        sa.update(TrainingCheckpoint).where(col(TrainingCheckpoint.session_id) == session_id).values(stored_at=None)
+        sa.update(TrainingCheckpoint).where(mine, col(TrainingCheckpoint.step).not_in(kept)).values(stored_at=None)
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.domain.job import Kind
 from api.domain.preset import find
 from api.domain.text import Name
-from api.domain.training import FluxDefaults, FluxTrainingRequest
+from api.domain.training import FluxDefaults, FluxTrainingConfig, FluxTrainingRequest
 from api.domain.webhook import WebhookUrl
 from api.errors import ConflictError, NotFoundError
 from api.models import Job, TrainingSession
@@ -62,15 +62,15 @@ async def submit(
     stored: dict[str, Any] = config.model_dump(mode="json")
     stored |= {"base_model": base_model, "trigger_word": config.trigger_word or dataset.trigger_word}
     stored |= {"preset": request.preset} if request.preset else {}
-    job = Job.new(Kind.TRAINING, webhook_url=webhooks.receiver(settings, request.webhook_url))
-    row = TrainingSession(
-        name=request.name or dataset.name,
-        dataset_id=dataset.id,
-        config=stored,
-        total_steps=config.steps,
-        task_id=job.id,
-        created_at=job.created_at,
-    )
+    row = TrainingSession(name=request.name or dataset.name, dataset_id=dataset.id, config=stored)
+    return await add(session, row, webhooks.receiver(settings, request.webhook_url))
+
+
+async def add(session: AsyncSession, row: TrainingSession, webhook_url: str | None) -> TrainingSession:
+    """Write a session whose choices are made, and its job."""
+    job = Job.new(Kind.TRAINING, webhook_url=webhook_url)
+    row.total_steps, row.current_step = row.config["steps"], row.start_step
+    row.task_id, row.created_at = job.id, job.created_at
     session.add_all((job, row))
     await session.flush()
     return row
@@ -93,6 +93,12 @@ async def get(session: AsyncSession, session_id: UUID) -> TrainingSession:
             "There is no training session with this id.", code="session_not_found", value=str(session_id)
         )
     return row
+
+
+def config_of(row: TrainingSession) -> FluxTrainingConfig:
+    """What the session trains with; choices that came after it was asked for have their defaults."""
+    fields = FluxTrainingConfig.model_fields.keys() & row.config.keys()
+    return FluxTrainingConfig.model_validate({name: row.config[name] for name in fields})
 
 
 def task_of(row: TrainingSession) -> UUID:

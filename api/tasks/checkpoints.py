@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain, repeat
@@ -11,9 +11,9 @@ from uuid import UUID
 import structlog
 
 from api.db import DATABASE_ERRORS
-from api.domain.checkpoint import superfluous
-from api.errors import StorageError
-from api.models import TrainingCheckpoint
+from api.domain.checkpoint import Rule, prized, superfluous
+from api.errors import EngineError, RetryableError, StorageError
+from api.models import TrainingCheckpoint, TrainingSession
 from api.services import checkpoints
 from api.services.jobs import LeaseLostError
 from api.storage.files import in_thread
@@ -32,25 +32,30 @@ END_SECONDS = 2.0
 
 
 class Keeper:
-    """Stores the newest training checkpoint of one training, one after the other, beside its following.
+    """Stores the training checkpoints of one training, one after the other, beside its following: the newest first.
 
-    A storage that does not answer is waited for as long as the training takes; what became old meanwhile is left out.
+    A storage that does not answer is waited for as long as the training takes; what became old meanwhile is left out,
+    unless the rule prizes it and the trainer has not removed it yet.
     """
 
-    def __init__(self, attempt: Attempt, workdir: Workdir, session_id: UUID, kept: int) -> None:
+    def __init__(self, attempt: Attempt, workdir: Workdir, session_id: UUID, rule: Rule) -> None:
         self._resources = attempt.resources
         self._lease = attempt.lease
         self._workdir = workdir
         self._session_id = session_id
-        self._kept = kept
+        self._rule = rule
+        self._seen: dict[int, float | None] = {}
+        """The smoothed loss at each step that the trainer has announced."""
         self._newest = 0
         self._news = asyncio.Event()
 
-    def saw(self, folders: Iterable[str]) -> None:
-        """The trainer has announced these, so they are whole; the newest of them is to be stored."""
-        newest = max(filter(None, map(step_of, folders)), default=0)
-        if newest > self._newest:
-            self._newest = newest
+    def saw(self, folders: Sequence[str], losses: Sequence[float | None]) -> None:
+        """The trainer has announced these, so they are whole, and such were the smoothed losses."""
+        steps = [(step, loss) for step, loss in zip(map(step_of, folders), losses, strict=True) if step]
+        news = {step: loss for step, loss in steps if step not in self._seen}
+        if news:
+            self._seen |= news
+            self._newest = max(self._seen)
             self._news.set()
 
     async def run(self) -> None:
@@ -59,7 +64,7 @@ class Keeper:
         while True:
             await self._news.wait()
             self._news.clear()
-            await self._persistently(self._store_newest)
+            await self._persistently(self._store_wanted)
 
     async def _persistently(self, work: Callable[[], Awaitable[None]]) -> None:
         for pause in chain(PAUSES_SECONDS, repeat(PAUSES_SECONDS[-1])):
@@ -71,13 +76,25 @@ class Keeper:
             else:
                 return
 
-    async def _store_newest(self) -> None:
+    async def _store_wanted(self) -> None:
         await self._discard_unfinished()
-        rows, step = await self._rows(), self._newest
-        if all(row.step < step for row in rows):
+        tried: set[int] = set()
+        while step := self._next(await self._rows(), tried):
+            tried.add(step)
             await self._store(step)
-            rows = await self._rows()
-        old = superfluous([row.step for row in rows], self._kept)
+            await self._discard_superfluous()
+        await self._discard_superfluous()
+
+    def _next(self, rows: Sequence[TrainingCheckpoint], tried: set[int]) -> int | None:
+        """The newest step that is to be stored and is not."""
+        stored = {row.step: row.loss for row in rows}
+        wanted = prized(self._seen | stored, self._rule) & self._seen.keys()
+        wanted |= {self._newest} if all(step < self._newest for step in stored) else set()
+        return max(wanted - stored.keys() - tried, default=None)
+
+    async def _discard_superfluous(self) -> None:
+        rows = await self._rows()
+        old = superfluous({row.step: row.loss for row in rows}, self._rule)
         for row in rows:
             if row.step in old:
                 await self._discard(row)
@@ -91,7 +108,13 @@ class Keeper:
                 log.warning("training_checkpoint_not_stored", step=step, reason=problem)
                 return
             row = await checkpoints.store(
-                self._resources.sessions, self._resources.storage, self._lease, self._session_id, step, files
+                self._resources.sessions,
+                self._resources.storage,
+                self._lease,
+                self._session_id,
+                step,
+                files,
+                loss=self._seen[step],
             )
             log.info("training_checkpoint_stored", step=step, by_us=row is not None)
         except FileNotFoundError:
@@ -114,9 +137,11 @@ class Keeper:
 
 
 @asynccontextmanager
-async def keeping_checkpoints(attempt: Attempt, workdir: Workdir, session_id: UUID, kept: int) -> AsyncIterator[Keeper]:
+async def keeping_checkpoints(
+    attempt: Attempt, workdir: Workdir, session_id: UUID, rule: Rule
+) -> AsyncIterator[Keeper]:
     """While in here, what the keeper is told of is stored; it never holds up nor fails what goes on in here."""
-    keeper = Keeper(attempt, workdir, session_id, kept)
+    keeper = Keeper(attempt, workdir, session_id, rule)
     task = asyncio.create_task(keeper.run(), name=f"checkpoints-{session_id}")
     try:
         yield keeper
@@ -126,6 +151,30 @@ async def keeping_checkpoints(attempt: Attempt, workdir: Workdir, session_id: UU
         await asyncio.wait({task}, timeout=END_SECONDS)
         if task.done() and not task.cancelled() and not isinstance(ended := task.exception(), LeaseLostError):
             log.error("training_checkpoints_not_stored", exc_info=ended)
+
+
+async def store_last(attempt: Attempt, workdir: Workdir, session_id: UUID) -> None:
+    """Store the newest training checkpoint of a trainer that has ended, from which the training can be extended.
+
+    The training is complete without it: a storage in trouble is waited for a while, and then an older one has to do.
+    """
+
+    async def store() -> None:
+        async with attempt.resources.sessions() as session:
+            rows = await checkpoints.of_session(session, session_id)
+        for row in rows:
+            if row.stored_at is None:
+                await checkpoints.discard(attempt.resources.sessions, attempt.resources.storage, row)
+        step = await in_thread(newest_whole, workdir, {})
+        if step > max((row.step for row in rows if row.stored_at), default=0):
+            files = await in_thread(state_files, workdir.checkpoint(step))
+            sessions, storage = attempt.resources.sessions, attempt.resources.storage
+            await checkpoints.store(sessions, storage, attempt.lease, session_id, step, files)
+
+    try:
+        await patiently(attempt, store)
+    except (StorageError, RetryableError) as exc:
+        log.warning("last_training_checkpoint_not_stored", error=exc.detail)
 
 
 # ---- and back ----------------------------------------------------------------------------------------------------
@@ -148,6 +197,27 @@ async def provide_checkpoint(attempt: Attempt, workdir: Workdir, session_id: UUI
             return row.step
         await _give_up(attempt, row)
     return found
+
+
+async def provide_parents(attempt: Attempt, workdir: Workdir, session: TrainingSession) -> int:
+    """Have the parent's training checkpoint there that this session was extended from; its step, 0 for none to have.
+
+    Raises RetryableError, EngineError `training_state_gone`.
+    """
+    if session.parent_session_id is None or session.start_step == 0:
+        return 0
+    async with attempt.resources.sessions() as database:
+        rows = await checkpoints.stored(database, session.parent_session_id)
+    row = next((row for row in rows if row.step == session.start_step), None)
+    await attempt.progress(urgent=True, message=f"Fetching the training checkpoint of step {session.start_step}")
+    if row is None or not await patiently(attempt, partial(_fetch, attempt, workdir, row)):
+        raise EngineError(
+            f"The working state of step {session.start_step} that this training was to go on from is gone.",
+            code="training_state_gone",
+            value=str(session.parent_session_id),
+            hint="Clone the training with more steps, which begins anew.",
+        )
+    return session.start_step
 
 
 async def _fetch(attempt: Attempt, workdir: Workdir, row: TrainingCheckpoint) -> bool:

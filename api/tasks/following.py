@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from api.models import TrainingSession
+from api.services.trainings import config_of
 from api.tasks.attempt import Attempt
 from api.tasks.checkpoints import keeping_checkpoints
 from api.trainer import process
@@ -20,12 +21,14 @@ MOST_RETOLD = 500
 
 async def follow_trainer(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
     """Until the trainer has ended; its training checkpoints are stored as they appear."""
-    async with keeping_checkpoints(attempt, workdir, row.id, row.config["checkpoints_kept"]) as keeper:
+    rule = config_of(row).checkpoint_rule
+    async with keeping_checkpoints(attempt, workdir, row.id, rule) as keeper:
         state, offset = await _catch_up(attempt, workdir, row)
-        keeper.saw([workdir.checkpoint(state.resumed_at).name, *state.checkpoints])
+        keeper.saw([workdir.checkpoint(state.resumed_at).name], [None])
+        keeper.saw(state.checkpoints, state.checkpoint_losses)
         async for event in follow(workdir, offset):
             state = fold(state, event.message, event.time)
-            keeper.saw(state.checkpoints)
+            keeper.saw(state.checkpoints, state.checkpoint_losses)
             await attempt.progress(**_shown(state))
 
 

@@ -13,12 +13,12 @@ from sqlmodel import col
 
 from api.db import DATABASE_ERRORS
 from api.domain.checkpoint import is_outlived
-from api.domain.job import TERMINAL
+from api.domain.job import TERMINAL, Status
 from api.errors import StorageError
 from api.models import TrainingCheckpoint, TrainingSession
 from api.models.base import utcnow
 from api.resources import Resources
-from api.services import checkpoints
+from api.services import checkpoints, continuing
 from api.settings import Settings
 from api.storage.files import in_thread
 from api.tasks.training_folder import workdirs
@@ -43,16 +43,19 @@ async def forget_forever(resources: Resources) -> None:
 async def forget(resources: Resources) -> None:
     """Remove the working state of every session that has outlived it, and what uploads cut off have left.
 
-    Logs and messages stay. Raises StorageError.
+    Logs and messages stay; a completed session needs nothing on this disk. Raises StorageError.
     """
     keep = timedelta(days=resources.settings.masuka_keep_failed_days)
+    keep_completed = timedelta(days=resources.settings.masuka_keep_completed_days)
     here = await asyncio.to_thread(_with_state, resources.settings)
     for row in await _ended(resources, here.keys()):
         workdir = here.get(row.id)
-        if not is_outlived(row.status, row.completed_at, now=utcnow(), keep=keep):
+        if workdir is not None and process.find(workdir) is not None:
             continue
-        if workdir is None or process.find(workdir) is None:
-            await _give_up(resources, row, workdir)
+        if is_outlived(row.status, row.completed_at, now=utcnow(), keep=keep, keep_completed=keep_completed):
+            await _give_up(resources, row, workdir, keep)
+        elif row.status == Status.COMPLETED and workdir is not None:
+            await in_thread(_forget_here, workdir)
     await _discard_unfinished(resources)
 
 
@@ -65,8 +68,11 @@ async def _ended(resources: Resources, here: Collection[UUID]) -> Sequence[Train
         return (await session.scalars(query)).all()
 
 
-async def _give_up(resources: Resources, row: TrainingSession, workdir: Workdir | None) -> None:
-    """From here on nothing of the session is relied upon. A retry comes before that or after it, never in between."""
+async def _give_up(resources: Resources, row: TrainingSession, workdir: Workdir | None, keep: timedelta) -> None:
+    """From here on nothing of the session is relied upon.
+
+    A retry, or another session that goes on from it, comes before that or after it, never in between.
+    """
     unchanged = sa.update(TrainingSession).where(
         col(TrainingSession.id) == row.id,
         col(TrainingSession.status) == row.status,
@@ -75,7 +81,7 @@ async def _give_up(resources: Resources, row: TrainingSession, workdir: Workdir 
     async with resources.sessions.begin() as session:
         # Changes nothing, and holds the row until the end of the transaction.
         held = await session.scalar(unchanged.values(status=row.status).returning(col(TrainingSession.id)))
-        if held is None:
+        if held is None or await continuing.is_awaited(session, row.id, keep):
             return
         await checkpoints.unmark(session, row.id)
         if workdir is not None:
@@ -110,6 +116,11 @@ def _with_state(settings: Settings) -> dict[UUID, Workdir]:
             with suppress(ValueError):  # not ours: our folders are named by ids
                 found[UUID(workdir.root.name)] = workdir
     return found
+
+
+def _forget_here(workdir: Workdir) -> None:
+    _put_aside(workdir)
+    _remove_given_up(workdir)
 
 
 def _put_aside(workdir: Workdir) -> None:

@@ -8,11 +8,11 @@ import structlog
 from api.disk import DiskSpace, Need
 from api.domain.disk import picture_bytes, shown_bytes, training_bytes
 from api.domain.engine import InstalledBase
-from api.domain.training import FluxTrainingConfig
 from api.engines import locate
 from api.errors import JobError
 from api.models import DatasetImage, GeneratedAsset, TrainingSession
 from api.services.checkpoints import folder_key
+from api.services.trainings import config_of
 from api.storage import Storage
 from api.tasks.attempt import Attempt
 from api.trainer.workdir import Workdir
@@ -72,7 +72,7 @@ async def training_need(
     """In its work folder, and for the stored training checkpoints where the storage is on this disk, too.
 
     Raises UnavailableError `base_model_not_installed`, EngineError `weights_unreadable`."""
-    config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
+    config = config_of(row)
     layers = await asyncio.to_thread(locate.base_lora_targets, base)
     sizes = [image.size_bytes for image in images]
     stored = storage.local_path(folder_key(row.id))

@@ -11,14 +11,14 @@ from sqlmodel import col
 
 from api.domain.engine import InstalledBase
 from api.domain.job import StopReason
-from api.domain.training import FluxTrainingConfig
 from api.engines import catalogue, gpu, locate
 from api.errors import EngineError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
 from api.services import datasets, trainer_options
+from api.services.trainings import config_of
 from api.tasks.attempt import Attempt
-from api.tasks.checkpoints import provide_checkpoint
+from api.tasks.checkpoints import provide_checkpoint, provide_parents, store_last
 from api.tasks.dataset_files import provide_dataset
 from api.tasks.following import follow_trainer, percent
 from api.tasks.gpu import GpuKit
@@ -65,6 +65,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
             await attempt.progress(urgent=True, message="Fetching the dataset")
             await provide_dataset(attempt, images, workdir.dataset, row)
             resumed_at = await provide_checkpoint(attempt, workdir, row.id)
+            resumed_at = resumed_at or await provide_parents(attempt, workdir, row)
             await _start(kit, attempt, workdir, row, base, resumed_at)
         async with watched(attempt, workdir):
             await follow_trainer(attempt, workdir, row)
@@ -73,6 +74,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         await _stop_if_asked(attempt, workdir)
         raise
     attempt.release_gpu()
+    await store_last(attempt, workdir, row.id)
     await offer(kit, await keep(attempt, workdir, row, base))
     await asyncio.to_thread(_tidy, workdir)
 
@@ -101,7 +103,7 @@ async def _start(
     kit: GpuKit, attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase, resumed_at: int
 ) -> None:
     install = locate.simpletuner(kit.settings)
-    config = FluxTrainingConfig.model_validate({key: row.config[key] for key in FluxTrainingConfig.model_fields})
+    config = config_of(row)
     trainer_options.require(config.expert, install.version, base.name)  # another version may have come since
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)

@@ -58,4 +58,4 @@ async def _record(session: AsyncSession, row: TrainingSession, base: InstalledBa
         model_type=row.model_type,
         trigger_word=row.config["trigger_word"],
     )
-    await checkpoints.unmark(session, row.id)
+    await checkpoints.unmark(session, row.id, keep_newest=True)

@@ -1,8 +1,10 @@
 """How far a training is: the messages of its run, folded one by one into one value."""
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from api.domain.checkpoint import smoothed
 from api.trainer.messages import CheckpointSaved, Completed, Failed, Interrupted, Message, Stage, Step
 
 SMOOTHING = 0.1
@@ -52,6 +54,9 @@ class TrainingState:
     total_steps: int = 0
     resumed_at: int = 0
     loss: float | None = None
+    mean_loss: float | None = None
+    """Smoothed over the last steps of this run, of which `losses` is the number."""
+    losses: int = 0
     learning_rate: float | None = None
     epoch: int | None = None
     eta_seconds: float | None = None
@@ -61,6 +66,8 @@ class TrainingState:
     """When the newest step was reported, in seconds since the epoch."""
     checkpoints: tuple[str, ...] = ()
     """Folders of the training checkpoints saved by this run, oldest first; the trainer may have pruned some."""
+    checkpoint_losses: tuple[float | None, ...] = ()
+    """The smoothed loss when each of these was saved."""
     completed: bool = False
     interrupted: bool = False
     failed: bool = False
@@ -77,7 +84,11 @@ def fold(state: TrainingState, message: Message, at: float) -> TrainingState:
         case Stage():
             return _stage(state, message)
         case CheckpointSaved(path=path):
-            return replace(state, checkpoints=(*state.checkpoints, path))
+            return replace(
+                state,
+                checkpoints=(*state.checkpoints, path),
+                checkpoint_losses=(*state.checkpoint_losses, state.mean_loss),
+            )
         case Completed():
             return replace(_enter(state, TrainingStage.DONE), completed=True, eta_seconds=0.0)
         case Interrupted():
@@ -117,8 +128,13 @@ def _step(state: TrainingState, message: Step, at: float) -> TrainingState:
     eta = message.eta_seconds
     if eta is None and pace is not None:
         eta = pace * (message.total - message.step)
+    mean, losses = state.mean_loss, state.losses
+    if message.loss is not None and (advanced > 0 or state.stepped_at is None) and math.isfinite(message.loss):
+        mean, losses = smoothed(mean, losses, message.loss), losses + 1
     return replace(
         _enter(state, TrainingStage.TRAINING),
+        mean_loss=mean,
+        losses=losses,
         step=message.step,
         total_steps=message.total,
         resumed_at=message.resumed_at or state.resumed_at,  # the first message of a run does not know yet

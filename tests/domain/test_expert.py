@@ -113,7 +113,7 @@ def test_a_name_that_is_none_is_refused_with_the_nearest_that_is_one() -> None:
         ("adam_beta1", -0.1, "must be at least 0."),
     ],
 )
-def test_a_wrong_value_is_refused_with_what_it_may_be(name: str, value: Value, message: str) -> None:
+def test_a_wrong_value_is_refused_with_what_it_may_be(name: str, value: Any, message: str) -> None:
     assert refused(**{name: value}) == [("expert_value_invalid", f"expert.{name}: {message}")]
 
 

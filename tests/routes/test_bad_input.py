@@ -32,6 +32,9 @@ BY_ID = [
     ("DELETE", "/api/datasets/{}", "dataset_not_found"),
     ("GET", "/api/training/{}", "session_not_found"),
     ("POST", "/api/training/{}/cancel", "session_not_found"),
+    ("POST", "/api/training/{}/resume", "session_not_found"),
+    ("POST", "/api/training/{}/extend", "session_not_found"),
+    ("POST", "/api/training/{}/clone", "session_not_found"),
     ("GET", "/api/progress/stream/{}", "stream_not_found"),
     ("GET", "/api/assets/{}", "asset_not_found"),
     ("GET", "/api/assets/{}/file", "asset_not_found"),
@@ -61,7 +64,8 @@ BY_ID = [
 
 @pytest.mark.parametrize(("method", "path", "code"), BY_ID)
 async def test_an_unknown_id_is_not_found(service: Service, method: str, path: str, code: str) -> None:
-    sent: dict[str, Any] | None = {} if method == "PATCH" else None
+    sent: dict[str, Any] | None = {"steps": 1} if path.endswith(("/extend", "/clone")) else None
+    sent = {} if method == "PATCH" else sent
     body = assert_problem(await service.client.request(method, path.format(NOBODY), json=sent), 404, code)
     assert body["value"] == NOBODY
 

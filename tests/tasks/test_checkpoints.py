@@ -19,6 +19,7 @@ from api.tasks.forget import forget
 from api.trainer import process
 from api.trainer.checkpoint import damage
 from api.trainer.outcome import final_state
+from tests.service import with_values
 from tests.tasks.stage import on_duty, published
 from tests.tasks.trainings import Training, begin, ended, gpu_worker, success, tell_trainer, waits, with_fake_trainer
 from tests.tasks.troubled import Troubled
@@ -88,6 +89,15 @@ def damage_stored(training: Training, row: TrainingCheckpoint) -> None:
     (key,) = (file["key"] for file in row.files if file["name"] == "optimizer.bin")
     path = training.resources.settings.masuka_data_dir / "storage" / key
     path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def loss_at(step: int, loss: float) -> Action:
+    progress = {"current": step, "total": 12, "metrics": {"loss": loss}}
+    return "post", {"type": "training.status", "data": {"status": "running"}, "progress": progress}
+
+
+async def are_stored(training: Training, steps: set[int]) -> bool:
+    return steps <= {row.step for row in await rows(training) if row.stored_at}
 
 
 def kill_trainer(training: Training) -> None:
@@ -185,17 +195,54 @@ async def test_an_upload_that_was_cut_off_is_finished_by_the_next_worker_and_lea
     assert cut_off.id not in [row.id for row in await rows(training)]
 
 
-async def test_a_completed_training_leaves_none(
+async def test_the_best_and_every_so_many_steps_stay_beside_the_newest(resources: Resources, tmp_path: Path) -> None:
+    rule = {"checkpoints_kept": 2, "checkpoints_best": 1, "checkpoints_every": 6}
+    training = await begin(resources, tmp_path, steps=12, **rule)
+    losses = {2: 0.9, 4: 0.1, 6: 0.9, 8: 0.9, 10: 0.9, 11: 0.9}
+    acts = [(loss_at(step, loss), saves(tmp_path, step), ("wait_for", str(step))) for step, loss in losses.items()]
+    tell_trainer(resources, *(act for each in acts for act in each))
+    async with on_duty(gpu_worker(resources)):
+        for step, there in zip(losses, [(2,), (4, 2), (6, 4), (8, 6, 4), (10, 8, 6, 4), (11, 10, 6, 4)], strict=True):
+            await stored(training, *there)
+            (training.workdir.root / str(step)).touch()
+        assert await ended(training) == "failed"
+    assert {row.step: row.loss for row in await rows(training)} == pytest.approx(
+        {4: 0.5, 6: 1.9 / 3, 10: 3.7 / 5, 11: 4.6 / 6}
+    )
+
+
+async def test_one_that_is_prized_is_stored_after_newer_ones_while_it_is_there(
+    resources: Resources, tmp_path: Path
+) -> None:
+    training = await begin(resources, tmp_path, steps=12, checkpoints_every=6)
+    tell_trainer(resources, *(saves(tmp_path, step) for step in (3, 6, 8, 9)), WAIT)
+    slow = Troubled(resources.storage, go_on=asyncio.Event())
+    assert slow.go_on is not None
+    async with on_duty(gpu_worker(replace(resources, storage=slow))):  # type: ignore[arg-type]
+        await until(training.workdir.checkpoint(9).exists)
+        await until(lambda: slow.puts == 1)
+        slow.go_on.set()
+        await until_async(lambda: are_stored(training, {9, 6}))
+        assert not await are_stored(training, {8})
+        await training.cancel()
+        await ended(training)
+
+
+async def test_a_completed_training_keeps_its_last_for_a_time_and_nothing_on_this_disk(
     training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
 ) -> None:
-    tell_trainer(resources, saves(tmp_path, 3), ("wait_for", "on"), *success(tmp_path))
+    tell_trainer(resources, saves(tmp_path, 3), ("wait_for", "on"), saves(tmp_path, 6), *success(tmp_path))
     async with on_duty(worker):
         await stored(training, 3)
         (training.workdir.root / "on").touch()
         assert await ended(training) == "completed"
-    assert [row.stored_at for row in await rows(training)] == [None]
 
     await forget(resources)
+
+    await stored(training, 6)
+    assert not any(path.exists() for path in training.workdir.working_state)
+
+    await forget(replace(resources, settings=with_values(resources.settings, masuka_keep_completed_days=0)))
 
     assert await rows(training) == []
     assert files(training) == set()

@@ -123,20 +123,26 @@ async def test_of_an_upload_that_was_cut_off_nothing_stays_once_the_session_has_
     assert await stored_steps(training) == [3]
 
 
-async def test_a_completed_session_leaves_its_logs(training: Training, resources: Resources) -> None:
+async def test_a_completed_session_leaves_its_logs_here_and_can_be_extended_for_its_time(
+    training: Training, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await end(training, "completed")
 
     await forget(resources)
+    assert (left(training.workdir), await stored_steps(training)) == (["run"], [3])
 
+    after_days(monkeypatch, KEEP_DAYS)
+    await forget(resources)
     assert (left(training.workdir), await stored_steps(training)) == (["run"], [])
 
 
 async def test_a_session_of_another_machine_loses_what_it_has_in_storage(
-    training: Training, resources: Resources, tmp_path: Path
+    training: Training, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await end(training, "completed")
     training.workdir.root.rename(tmp_path / "another machine")
 
+    after_days(monkeypatch, KEEP_DAYS)
     await forget(resources)
 
     assert await stored_steps(training) == []

@@ -31,7 +31,7 @@ def described(action: Any, field: Any) -> dict[str, Any]:
     choices = [choice for choice in action.choices or listed if choice not in (None, "")]
     limits = {rule.rule_type.value: rule.value for rule in field.validation_rules if rule.value is not None}
     about = {
-        "kind": "choice" if choices and action.type is str else KINDS[action.type.__name__],
+        "kind": "choice" if choices and action.type is str else KINDS.get(action.type.__name__, "text"),
         "choices": choices,
         "least": limits.get("min"),
         "most": limits.get("max"),

@@ -1,0 +1,162 @@
+"""`/api/training/{id}/resume`, `/extend`, `/clone`: what is made of a training, and when nothing is."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from api.errors import EngineError
+from api.models import TrainingCheckpoint
+from api.models.base import utcnow
+from api.services import checkpoints
+from tests.service import Service, assert_problem
+
+
+async def store(service: Service, session_id: str, *steps: int) -> None:
+    async with service.resources.sessions.begin() as session:
+        for step in steps:
+            session.add(TrainingCheckpoint(session_id=UUID(session_id), step=step, stored_at=utcnow()))
+
+
+async def completed(service: Service, *steps: int, **body: Any) -> dict[str, Any]:
+    training = await service.training(base_model="flux-tiny", **body)
+    await store(service, training["id"], *steps)
+    await service.complete(await service.claim())
+    return training
+
+
+async def failed(service: Service, *steps: int) -> dict[str, Any]:
+    training = await service.training(base_model="flux-tiny")
+    await store(service, training["id"], *steps)
+    await service.fail(await service.claim(), EngineError("No memory.", code="out_of_memory"))
+    return training
+
+
+async def act(service: Service, training: dict[str, Any], what: str, body: Any = None, key: str | None = None) -> Any:
+    headers = {"Idempotency-Key": key} if key else {}
+    return await service.client.post(f"/api/training/{training['id']}/{what}", json=body, headers=headers)
+
+
+# ---- resume ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failed_training_goes_on_as_the_same_session_with_a_new_job(any_service: Service) -> None:
+    training = await failed(any_service, 250, 500)
+    answer = await act(any_service, training, "resume", key="once")
+    again = await act(any_service, training, "resume", key="once")
+
+    assert (answer.status_code, again.json()) == (201, answer.json())
+    resumed = answer.json()
+    assert (resumed["id"], resumed["status"], resumed["resumes_from_step"]) == (training["id"], "pending", 500)
+    assert resumed["task_id"] != training["task_id"]
+    assert resumed["config"] == training["config"]
+    assert_problem(await act(any_service, training, "resume"), 409, "session_not_resumable")
+
+
+async def test_one_without_a_checkpoint_begins_anew_and_says_so(service: Service) -> None:
+    training = await service.training()
+    await service.client.post(f"/api/training/{training['id']}/cancel")
+    assert (await act(service, training, "resume")).json()["resumes_from_step"] == 0
+
+
+async def test_what_is_completed_or_still_goes_on_is_not_resumed(service: Service) -> None:
+    done = await completed(service, 500)
+    assert "Extend" in assert_problem(await act(service, done, "resume"), 409, "session_not_resumable")["hint"]
+    waiting = await service.training()
+    assert_problem(await act(service, waiting, "resume"), 409, "session_not_resumable")
+
+
+# ---- extend ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_completed_training_is_extended_as_a_session_of_its_own(any_service: Service) -> None:
+    parent = await completed(any_service, 1750, 2000, name="me", trigger_word="ohwx", rank=8)
+    answer = await act(any_service, parent, "extend", {"steps": 500, "name": "more"}, key="once")
+    again = await act(any_service, parent, "extend", {"steps": 500, "name": "more"}, key="once")
+
+    assert (answer.status_code, again.json()) == (201, answer.json())
+    child = answer.json()
+    assert child["config"] == parent["config"] | {"steps": 2500}
+    assert (child["parent_session_id"], child["start_step"], child["total_steps"]) == (parent["id"], 2000, 2500)
+    assert (child["name"], child["status"], child["dataset_id"]) == ("more", "pending", parent["dataset_id"])
+    assert (await any_service.client.get(f"/api/training/{parent['id']}")).json()["status"] == "completed"
+
+
+async def test_without_its_working_state_a_training_is_not_extended(service: Service) -> None:
+    parent = await completed(service, 2000)
+    async with service.resources.sessions.begin() as session:
+        await checkpoints.unmark(session, UUID(parent["id"]))
+    before = await service.traces()
+    assert (
+        "Clone"
+        in assert_problem(await act(service, parent, "extend", {"steps": 1}), 409, "training_state_gone")["hint"]
+    )
+    assert await service.traces() == before
+
+
+async def test_only_a_completed_training_is_extended_and_only_so_far(service: Service) -> None:
+    assert_problem(await act(service, await failed(service, 500), "extend", {"steps": 1}), 409, "session_not_completed")
+    parent = await completed(service, 2000)
+    assert_problem(await act(service, parent, "extend", {"steps": 99_000}), 422, "steps_too_many")
+    for body in ({}, {"steps": 0}, {"steps": "5"}, {"steps": 5, "rank": 8}):
+        assert_problem(await act(service, parent, "extend", body), 422, "validation_failed")
+
+
+async def test_only_the_newest_state_is_left_by_a_completed_training(service: Service) -> None:
+    parent = await completed(service, 1500, 2000)
+    async with service.resources.sessions.begin() as session:
+        await checkpoints.unmark(session, UUID(parent["id"]), keep_newest=True)
+        assert [row.step for row in await checkpoints.stored(session, UUID(parent["id"]))] == [2000]
+
+
+# ---- clone -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_clone_is_the_same_training_from_its_beginning_but_for_the_changes(any_service: Service) -> None:
+    parent = await failed(any_service, 500)
+    answer = await act(any_service, parent, "clone", {"rank": 8, "trigger_word": "sks"}, key="once")
+    again = await act(any_service, parent, "clone", {"rank": 8, "trigger_word": "sks"}, key="once")
+
+    assert (answer.status_code, again.json()) == (201, answer.json())
+    child = answer.json()
+    assert child["config"] == parent["config"] | {"rank": 8, "trigger_word": "sks"}
+    assert (child["parent_session_id"], child["start_step"]) == (parent["id"], 0)
+    assert child["id"] != parent["id"]
+
+
+async def test_a_clone_without_changes_changes_nothing(service: Service) -> None:
+    parent = await service.training(steps=200, lr_warmup_steps=90, preset="40gb-style", seed=7)
+    assert (await act(service, parent, "clone", {})).json()["config"] == parent["config"]
+
+
+async def test_a_preset_goes_before_what_the_parent_had_and_after_what_is_asked_for(service: Service) -> None:
+    parent = await service.training(rank=4, seed=7)
+    config = (await act(service, parent, "clone", {"preset": "16gb-product", "alpha": 3})).json()["config"]
+    assert (config["rank"], config["alpha"], config["seed"], config["preset"]) == (16, 3.0, 7, "16gb-product")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"rnak": 8}, "validation_failed"),
+        ({"dataset_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11"}, "validation_failed"),
+        ({"preset": "none"}, "preset_unknown"),
+        ({"steps": 10, "lr_warmup_steps": 10}, "warmup_too_long"),
+        ({"base_model": "flux-huge"}, "base_model_unknown"),
+        ({"expert": {"output_dir": "/"}}, "expert_refused"),
+    ],
+)
+async def test_a_clone_that_cannot_be_is_refused_with_nothing_written(
+    service: Service, body: dict[str, Any], code: str
+) -> None:
+    parent = await failed(service)
+    before = await service.traces()
+    assert_problem(await act(service, parent, "clone", body), 422, code)
+    assert await service.traces() == before
+
+
+async def test_a_deleted_dataset_can_be_trained_on_no_more(service: Service) -> None:
+    parent = await completed(service, 2000)
+    await service.client.delete(f"/api/datasets/{parent['dataset_id']}")
+    assert_problem(await act(service, parent, "clone", {}), 409, "dataset_gone")
+    assert_problem(await act(service, parent, "extend", {"steps": 5}), 409, "dataset_gone")
