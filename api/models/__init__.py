@@ -3,6 +3,7 @@ webhooks on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.batch import Batch
+from api.models.candidate import TrainingCandidate
 from api.models.caption_edit import CaptionChange, CaptionEdit
 from api.models.checkpoint import TrainingCheckpoint
 from api.models.dataset import Dataset, DatasetImage, DatasetPicture
@@ -38,6 +39,7 @@ __all__ = [
     "ModelImport",
     "StoredAnswer",
     "Thumbnail",
+    "TrainingCandidate",
     "TrainingCheckpoint",
     "TrainingSession",
     "UnrecordedFile",

@@ -25,6 +25,8 @@ class Model(SQLModel, table=True):
     trigger_word: str | None = None
     model_metadata: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
     """sha256, size_bytes, rank, alpha, tensors, steps."""
+    card: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE, sa_column_kwargs={"server_default": "{}"})
+    """How it was made, as `domain.card` has it, written down when it was registered: what it says stays true."""
     created_at: datetime = Field(default_factory=utcnow, index=True)
     deleted_at: datetime | None = Field(default=None, index=True)
     """Out of sight since then, and to be restored until its file is removed."""

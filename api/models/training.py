@@ -31,6 +31,10 @@ class TrainingSession(SQLModel, table=True):
     current_step: int = 0
     total_steps: int = 0
     current_loss: float | None = None
+    made_with: list[dict[str, Any]] = Field(
+        default_factory=list, sa_type=JSON_TYPE, sa_column_kwargs={"server_default": "[]"}
+    )
+    """For each start of a trainer: `from_step`, and the versions of the engines that there were."""
     task_id: UUID | None = Field(default=None, index=True)
     error_message: str | None = None
     started_at: datetime | None = None

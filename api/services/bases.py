@@ -1,16 +1,23 @@
 """Which base model a request means."""
 
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from api.engines import catalogue
 from api.errors import InputError, UnavailableError
-from api.models import Model
 from api.settings import Settings
 
 PREFERRED = "flux-dev"
 
 
-def choose(settings: Settings, installed: Collection[str], *, named: str | None, loras: Sequence[Model] = ()) -> str:
+class ForBase(Protocol):
+    """A LoRA, as a model or not yet."""
+
+    name: str
+    base_model: str
+
+
+def choose(settings: Settings, installed: Collection[str], *, named: str | None, loras: Sequence[ForBase] = ()) -> str:
     """The LoRAs' own base model, else the one named, else MASUKA_BASE_MODEL, else flux-dev when it is installed.
 
     flux-tiny is a self-test: it is never chosen unless it was named or set. Raises InputError for an unknown name or
@@ -47,7 +54,7 @@ def for_canvas(settings: Settings, installed: Collection[str]) -> str:
     return choose(settings, installed, named=next((name for name in wishes if name in installed), None))
 
 
-def _require_drawn_with(loras: Sequence[Model], wanted: str) -> None:
+def _require_drawn_with(loras: Sequence[ForBase], wanted: str) -> None:
     """Raises InputError `lora_family_unsupported` for a LoRA of a family that is recognised, and no more."""
     for model in loras:
         if model.base_model == wanted and wanted not in catalogue.BASE_MODELS:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -32,7 +33,8 @@ async def contents(session: AsyncSession, batch_id: UUID) -> tuple[list[Generate
     assets = list(await batches.assets(session, batch_id))
     if not assets:
         raise ConflictError("All pictures of this batch were deleted.", code="batch_empty", value=str(batch_id))
-    used = {UUID(lora["model_id"]) for asset in assets for lora in asset.generation_config["loras"]}
+    stacks = (lora for asset in assets for lora in asset.generation_config["loras"])
+    used = {UUID(lora["model_id"]) for lora in stacks if "model_id" in lora}
     query = sa.select(col(Model.id), col(Model.name)).where(col(Model.id).in_(used))
     names = {str(model_id): name for model_id, name in await session.execute(query)}
     alike = Counter(names.values())
@@ -64,8 +66,14 @@ async def draw(
 
 def _picture(asset: GeneratedAsset, names: Mapping[str, str]) -> Picture:
     config = asset.generation_config
-    loras = [f"{names.get(lora['model_id'], lora['file'])} {lora['scale']:g}" for lora in config["loras"]]
+    loras = [f"{_lora_name(lora, names)} {lora['scale']:g}" for lora in config["loras"]]
     return Picture(asset.prompt, config["seed"], " + ".join(loras))
+
+
+def _lora_name(lora: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    if "step" in lora:  # of a training checkpoint, beside others of the same training
+        return f"step {lora['step']}, scale"
+    return names.get(lora["model_id"], lora["file"])
 
 
 async def _small(storage: Storage, folder: Path, asset: GeneratedAsset, side: int) -> Image.Image:

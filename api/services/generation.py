@@ -11,7 +11,7 @@ from api.domain.nodes import ModelFiles
 from api.engines import catalogue
 from api.errors import ConflictError, InputError, NotFoundError
 from api.models import GeneratedAsset
-from api.services import bases, loras, runs, workflows
+from api.services import bases, runs, stacks, workflows
 from api.settings import Settings
 from api.storage import Storage
 
@@ -48,7 +48,7 @@ async def plan(
     """Judge a request, of which nothing is written yet. Raises as `submit` does."""
     request.check_size(settings.masuka_max_side)
     await _require_workflow(session, request.workflow)
-    models = await loras.usable(session, storage, [choice.model_id for choice in request.lora_choices()])
+    models = await stacks.usable(session, storage, request.lora_choices())
     base_model = bases.choose(settings, installed, named=request.base_model, loras=models)
     wish = runs.Wish(
         workflow=request.workflow or TEMPLATES[catalogue.get(base_model).family],

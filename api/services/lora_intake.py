@@ -20,7 +20,7 @@ from api.engines import locate
 from api.errors import InputError, UnavailableError
 from api.lease import new_owner
 from api.models import Model
-from api.services import loras
+from api.services import cards, loras
 from api.services.unrecorded import recorded, unrecorded
 from api.settings import Settings
 from api.storage import Storage, StoredFile
@@ -140,23 +140,30 @@ async def add_model(
     **fields: Any,
 ) -> Model:
     """The row of a LoRA that is in the storage; its version counts the LoRAs of one name."""
+    about = {
+        "sha256": kept.stored.sha256,
+        "size_bytes": kept.stored.size,
+        "rank": kept.checked.rank,
+        "modules": len(kept.checked.modules),
+    }
+    where = kept.stored.key
+    model = await new_model(session, about, metadata, name=name, base_model=base.name, storage_path=where, **fields)
+    await recorded(session, where)
+    return model
+
+
+async def new_model(
+    session: AsyncSession, about: dict[str, Any], metadata: dict[str, Any], *, name: str, **fields: Any
+) -> Model:
+    """The row of a file that is stored; `about` has its `sha256`, `size_bytes`, `rank` and `modules`."""
     model = Model(
         name=name,
         version=await loras.next_version(session, name),
-        base_model=base.name,
-        storage_path=kept.stored.key,
-        file_size_mb=round(kept.stored.size / BYTES_PER_MB, 3),
-        model_metadata={
-            "sha256": kept.stored.sha256,
-            "size_bytes": kept.stored.size,
-            "rank": kept.checked.rank,
-            "modules": len(kept.checked.modules),
-            **metadata,
-        },
+        file_size_mb=round(about["size_bytes"] / BYTES_PER_MB, 3),
+        model_metadata={**about, **metadata},
         **fields,
     )
     session.add(model)
-    await recorded(session, kept.stored.key)
     await session.flush()
     return model
 
@@ -193,11 +200,23 @@ async def register(
 
 
 async def add_imported(
-    session: AsyncSession, kept: KeptLora, examined: ExaminedLora, name: str, word: str | None
+    session: AsyncSession,
+    kept: KeptLora,
+    examined: ExaminedLora,
+    name: str,
+    word: str | None,
+    source: str | None = None,
 ) -> Model:
-    """The row of an import; without a trigger word that is given, the file's own is taken."""
+    """The row of an import, from `source`; without a trigger word that is given, the file's own is taken."""
     word = word or trigger_word(examined.checked.metadata)
     base = examined.base
     return await add_model(
-        session, kept, name=name, base=base, metadata={}, model_type=base.model_type, trigger_word=word
+        session,
+        kept,
+        name=name,
+        base=base,
+        metadata={},
+        model_type=base.model_type,
+        trigger_word=word,
+        card={"base": cards.of_base(base.name), **({"source": source} if source else {})},
     )

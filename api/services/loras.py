@@ -1,6 +1,5 @@
 """LoRAs: find them, prove that their files are there, name them, delete and restore them."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -41,21 +40,15 @@ async def get(session: AsyncSession, model_id: UUID) -> Model:
     return model
 
 
-async def usable(session: AsyncSession, storage: Storage, ids: Sequence[UUID]) -> list[Model]:
-    """These models, in this order, each with its file in the storage.
-
-    Raises NotFoundError, and ConflictError `model_file_missing` for a row whose file is gone.
-    """
-    models = [await get(session, model_id) for model_id in ids]
-    for model in models:
-        if await storage.size(model.storage_path) is None:
-            raise ConflictError(
-                f"The file of LoRA {model.name!r} is gone from the storage.",
-                code="model_file_missing",
-                value=model.storage_path,
-                hint="Import the file again, or delete this model.",
-            )
-    return models
+async def require_file(storage: Storage, name: str, storage_path: str | None) -> None:
+    """Raises ConflictError `model_file_missing` for a LoRA whose file is gone."""
+    if storage_path is None or await storage.size(storage_path) is None:
+        raise ConflictError(
+            f"The file of LoRA {name!r} is gone from the storage.",
+            code="model_file_missing",
+            value=storage_path,
+            hint="Import the file again, or delete this model.",
+        )
 
 
 async def next_version(session: AsyncSession, name: str) -> int:
@@ -140,7 +133,7 @@ async def _waiting_pictures(session: AsyncSession, model_id: UUID) -> int:
 
 def _models_of(config: dict[str, Any]) -> list[str]:
     """Those that were asked for, and those that the workflow itself names."""
-    return [lora["model_id"] for lora in (*config["loras"], *config.get("fixed_loras", ()))]
+    return [lora["model_id"] for lora in (*config["loras"], *config.get("fixed_loras", ())) if "model_id" in lora]
 
 
 def _not_found(model_id: UUID) -> NotFoundError:

@@ -62,7 +62,9 @@ async def _about(session: AsyncSession, job: Job, subject: UUID | None) -> dict[
         batch = sa.select(col(GeneratedAsset.batch_id)).where(col(GeneratedAsset.id) == subject)
         about["batch_id"] = _text(await session.scalar(batch))
     if job.kind_enum is Kind.TRAINING and job.status_enum is Status.COMPLETED:
+        # Registered in this transaction; what was promoted before came earlier.
         trained = sa.select(col(Model.id)).where(col(Model.training_session_id) == subject)
+        trained = trained.order_by(col(Model.created_at).desc()).limit(1)
         about["model_id"] = _text(await session.scalar(trained))
     if job.kind_enum is Kind.IMPORT and job.status_enum is Status.COMPLETED:
         imported = sa.select(col(ModelImport.model_id)).where(col(ModelImport.id) == subject)

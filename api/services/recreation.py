@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.domain.parameters import KNOWN
 from api.domain.trigger_words import with_trigger_words
 from api.errors import ConflictError, NotFoundError
-from api.models import GeneratedAsset, InputImage, Model
-from api.services import generation, workflows
+from api.models import GeneratedAsset, InputImage
+from api.services import generation, stacks, workflows
 from api.services.workflows import KnownWorkflow
 
 LIGHTER = (
@@ -51,7 +51,7 @@ async def recreation(session: AsyncSession, asset: GeneratedAsset) -> Recreation
     body = {
         "parameters": {name: value for name, value in values.items() if name in taken},
         "base_model": config["base_model"],
-        "loras": [{"model_id": lora["model_id"], "scale": lora["scale"]} for lora in config["loras"]],
+        "loras": [stacks.choice(lora) for lora in config["loras"]],
         "add_trigger_words": add_trigger_words,
         "num_images": 1,
     }
@@ -77,10 +77,10 @@ async def _workflow(session: AsyncSession, config: Mapping[str, Any]) -> KnownWo
     return known if config.get("workflow_id") == (None if known.id is None else str(known.id)) else None
 
 
-async def _loras(session: AsyncSession, config: Mapping[str, Any]) -> tuple[list[Model], list[str]]:
+async def _loras(session: AsyncSession, config: Mapping[str, Any]) -> tuple[list[stacks.Lora], list[str]]:
     """The stack, and what of it and of the LoRAs that the workflow names is gone."""
-    found = {lora["file"]: await session.get(Model, UUID(lora["model_id"])) for lora in _all_loras(config)}
-    gone = [f"LoRA {file}" for file, model in found.items() if model is None or model.deleted_at is not None]
+    found = {lora["file"]: await stacks.find_again(session, lora) for lora in _all_loras(config)}
+    gone = [f"LoRA {file}" for file, model in found.items() if model is None]
     stack = [found[lora["file"]] for lora in config["loras"]] if "loras" in config else []
     return [model for model in stack if model is not None], gone
 
@@ -106,7 +106,7 @@ async def _is_asset(session: AsyncSession, asset_id: UUID) -> bool:
     return True
 
 
-def _prompt(asset: GeneratedAsset, loras: list[Model]) -> tuple[str, bool]:
+def _prompt(asset: GeneratedAsset, loras: list[stacks.Lora]) -> tuple[str, bool]:
     """The prompt to give and whether trigger words go in front of it, so that the one that was sent comes out."""
     sent = asset.generation_config.get("prompt_sent", asset.prompt)
     if with_trigger_words(asset.prompt, [model.trigger_word for model in loras]) == sent:

@@ -22,7 +22,7 @@ from api.domain.workflow_check import check_template, fixed_files
 from api.errors import Fault, FaultsError
 from api.models import Batch, GeneratedAsset, Job, Model
 from api.models.base import utcnow
-from api.services import bases, inputs, loras, node_catalogue, webhooks, workflows
+from api.services import bases, inputs, node_catalogue, stacks, webhooks, workflows
 from api.services.workflows import KnownWorkflow
 from api.settings import Settings
 from api.storage import Storage
@@ -84,7 +84,7 @@ async def plan(
     """
     choices, webhook_url = require_stack(list(wish.loras)), webhooks.receiver(settings, wish.webhook_url)
     known = await workflows.find(session, wish.workflow)
-    models = await loras.usable(session, storage, [choice.model_id for choice in choices])
+    models = await stacks.usable(session, storage, choices)
     if models:
         known.template.require_loras()
     catalogue = await node_catalogue.current(session, settings)
@@ -100,7 +100,7 @@ async def plan(
     pictures = {name: values[name] for name, spec in specs.items() if _is_picture(spec) and name in values}
     found, missing = await inputs.find_all(session, storage, pictures if not faults else {})
     _refuse([*faults, *missing, *_upscaled_faults(values, settings.masuka_max_side)], wish.at)
-    stack = [lora_entry(model, choice.scale) for choice, model in zip(choices, models, strict=True)]
+    stack = [stacks.entry(model, choice.scale) for choice, model in zip(choices, models, strict=True)]
     words = [model.trigger_word for model in models] if wish.add_trigger_words else []
     prompt, negative_prompt = str(values.pop("prompt", "")), str(values.pop("negative_prompt", ""))
     seed = values.pop("seed", None)
@@ -112,9 +112,9 @@ async def plan(
         "prompt_sent": with_trigger_words(prompt, words),
         "parameters": values,
         **({"inputs": found} if found else {}),
-        **({"fixed_loras": [lora_entry(model, None) for model in fixed.values()]} if fixed else {}),
+        **({"fixed_loras": [stacks.entry(model, None) for model in fixed.values()]} if fixed else {}),
     }
-    first = models[0].id if models else None
+    first = next((model.id for model in models if isinstance(model, Model)), None)
     number = None if seed is None else int(seed)
     return Plan(first, prompt, negative_prompt, base_model, config, number, tuple(words), webhook_url)
 
@@ -172,17 +172,6 @@ def random_seed() -> int:
 def _workflow(known: KnownWorkflow) -> dict[str, Any]:
     own = {} if known.id is None else {"workflow_id": str(known.id)}
     return {"workflow": known.name, **own}
-
-
-def lora_entry(model: Model, scale: float | None) -> dict[str, Any]:
-    """What `generation_config` says of a LoRA of the library."""
-    return {
-        "model_id": str(model.id),
-        "scale": scale,
-        "file": model.file_name,
-        "storage_path": model.storage_path,
-        "sha256": model.model_metadata["sha256"],
-    }
 
 
 def _is_picture(spec: ParameterSpec) -> bool:

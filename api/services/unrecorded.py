@@ -7,6 +7,7 @@ stays, its owner died in between. A file that is deleted is announced in the tra
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -16,7 +17,7 @@ from sqlmodel import col
 from api.db import DATABASE_ERRORS, Sessions
 from api.errors import StorageError
 from api.lease import NOBODY, owner_is_dead
-from api.models import GeneratedAsset, InputImage, Model, Thumbnail, UnrecordedFile
+from api.models import GeneratedAsset, InputImage, Model, Thumbnail, TrainingCandidate, UnrecordedFile
 from api.models.base import utcnow
 from api.see_through import see_through
 from api.storage import Storage
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 ABANDONED = timedelta(hours=24)
 """Nobody stores one file for so long: its owner died on another host, such as a container that is no more."""
+NAMING: tuple[Any, ...] = (Model, TrainingCandidate, GeneratedAsset, InputImage, Thumbnail)
+"""The tables whose `storage_path` names a file; one that was promoted is named by two rows."""
 
 
 @asynccontextmanager
@@ -88,5 +91,5 @@ async def _discard(sessions: Sessions, storage: Storage, key: str) -> None:
 
 
 async def _is_named(session: AsyncSession, key: str) -> bool:
-    paths = (col(table.storage_path) for table in (Model, GeneratedAsset, InputImage, Thumbnail))
+    paths = (col(table.storage_path) for table in NAMING)
     return bool(await session.scalar(sa.select(sa.or_(*(sa.exists().where(path == key) for path in paths)))))

@@ -23,7 +23,7 @@ from api.errors import EngineError, MasukaError
 from api.lease import new_owner
 from api.models import GeneratedAsset
 from api.resources import Resources
-from api.services import generation, jobs, runs, workflows
+from api.services import generation, jobs, stacks, workflows
 from api.services.unrecorded import recorded, unrecorded
 from api.storage import StoredFile
 from api.tasks.generate import BYTES_PER_MB
@@ -132,7 +132,7 @@ async def _asset(
         generation_config={
             **config,
             **size,
-            "loras": [runs.lora_entry(models[lora["file"]], lora["scale"]) for lora in ours],
+            "loras": [stacks.entry(models[lora["file"]], lora["scale"]) for lora in ours],
             **({"other_loras": others} if others else {}),
             "output": output,
         },

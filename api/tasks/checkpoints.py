@@ -18,6 +18,7 @@ from api.services import checkpoints
 from api.services.jobs import LeaseLostError
 from api.storage.files import in_thread
 from api.tasks.attempt import Attempt
+from api.tasks.candidates import collect
 from api.tasks.patience import PAUSES_SECONDS, patiently
 from api.trainer.checkpoint import damage, newest_whole, state_files, step_of
 from api.trainer.workdir import Workdir
@@ -98,6 +99,7 @@ class Keeper:
         for row in rows:
             if row.step in old:
                 await self._discard(row)
+        await collect(self._resources, self._session_id, self._workdir, self._newest)
 
     async def _store(self, step: int) -> None:
         folder = self._workdir.checkpoint(step)

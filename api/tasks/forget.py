@@ -21,6 +21,7 @@ from api.resources import Resources
 from api.services import checkpoints, continuing
 from api.settings import Settings
 from api.storage.files import in_thread
+from api.tasks.candidates import collect
 from api.tasks.training_folder import workdirs
 from api.trainer import process
 from api.trainer.workdir import Workdir
@@ -43,7 +44,8 @@ async def forget_forever(resources: Resources) -> None:
 async def forget(resources: Resources) -> None:
     """Remove the working state of every session that has outlived it, and what uploads cut off have left.
 
-    Logs and messages stay; a completed session needs nothing on this disk. Raises StorageError.
+    Logs and messages stay, and the LoRA of each training checkpoint, as a candidate; a completed session needs nothing
+    on this disk. Raises StorageError.
     """
     keep = timedelta(days=resources.settings.masuka_keep_failed_days)
     keep_completed = timedelta(days=resources.settings.masuka_keep_completed_days)
@@ -52,6 +54,7 @@ async def forget(resources: Resources) -> None:
         workdir = here.get(row.id)
         if workdir is not None and process.find(workdir) is not None:
             continue
+        await collect(resources, row.id, workdir)
         if is_outlived(row.status, row.completed_at, now=utcnow(), keep=keep, keep_completed=keep_completed):
             await _give_up(resources, row, workdir, keep)
         elif row.status == Status.COMPLETED and workdir is not None:

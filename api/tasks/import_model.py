@@ -17,6 +17,7 @@ from sqlmodel import col
 from api.disk import Need
 from api.domain.disk import shown_bytes
 from api.domain.hub import promised_sha256
+from api.domain.web_address import shown_url
 from api.errors import InputError, JobError
 from api.fetch.download import BYTES_PER_MB, Wanted, download
 from api.fetch.web import Answer, Secret, Web
@@ -154,8 +155,16 @@ async def _keep(attempt: Attempt, row: ModelImport, path: Path, examined: Examin
 
 
 async def _add(session: AsyncSession, row: ModelImport, kept: KeptLora, examined: ExaminedLora) -> None:
-    model = await lora_intake.add_imported(session, kept, examined, row.name, row.trigger_word)
+    where = _source(row.source)
+    model = await lora_intake.add_imported(session, kept, examined, row.name, row.trigger_word, where)
     await _record(session, row, model, duplicate=False)
+
+
+def _source(source: dict[str, Any]) -> str:
+    """For the model's card; the query of a URL may hold a token."""
+    if "url" in source:
+        return shown_url(source["url"])
+    return f"{source['repo']}/{source['file']}@{source['revision']}"
 
 
 async def _record(session: AsyncSession, row: ModelImport, model: Model, *, duplicate: bool) -> None:

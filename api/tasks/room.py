@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from api.disk import DiskSpace, Need
-from api.domain.disk import picture_bytes, shown_bytes, training_bytes
+from api.domain.disk import CHECKPOINT_LORAS, picture_bytes, shown_bytes, training_bytes
 from api.domain.engine import InstalledBase
 from api.engines import locate
 from api.errors import JobError
@@ -67,7 +67,12 @@ async def wait_for_floor(attempt: Attempt, reason: str) -> None:
 
 
 async def training_need(
-    storage: Storage, row: TrainingSession, base: InstalledBase, images: Sequence[DatasetImage], workdir: Workdir
+    storage: Storage,
+    row: TrainingSession,
+    base: InstalledBase,
+    images: Sequence[DatasetImage],
+    workdir: Workdir,
+    loras_kept: int = CHECKPOINT_LORAS,
 ) -> Need:
     """In its work folder, and for the stored training checkpoints where the storage is on this disk, too.
 
@@ -76,7 +81,7 @@ async def training_need(
     layers = await asyncio.to_thread(locate.base_lora_targets, base)
     sizes = [image.size_bytes for image in images]
     stored = storage.local_path(folder_key(row.id))
-    total = training_bytes(config, layers, sizes, stored_here=stored is not None)
+    total = training_bytes(config, layers, sizes, stored_here=stored is not None, loras_kept=loras_kept)
     return Need(total, (workdir.root,) if stored is None else (workdir.root, stored))
 
 

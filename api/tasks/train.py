@@ -9,15 +9,18 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from api.domain.card import begun
 from api.domain.engine import InstalledBase
 from api.domain.job import StopReason
 from api.engines import catalogue, gpu, locate
+from api.engines.facts import facts
 from api.errors import EngineError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
-from api.services import datasets, trainer_options
+from api.services import candidates, datasets, jobs, trainer_options
 from api.services.trainings import config_of
 from api.tasks.attempt import Attempt
+from api.tasks.candidates import collect_at_end
 from api.tasks.checkpoints import provide_checkpoint, provide_parents, store_last
 from api.tasks.dataset_files import provide_dataset
 from api.tasks.following import follow_trainer, percent
@@ -51,7 +54,8 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         images = await datasets.images(session, row.dataset_id) if row.dataset_id else []
     workdir = workdir_of(kit.settings, row.id)
     base = kit.base(row.config["base_model"])
-    need = await training_need(attempt.resources.storage, row, base, images, workdir)
+    loras_kept = kit.settings.masuka_checkpoint_loras
+    need = await training_need(attempt.resources.storage, row, base, images, workdir, loras_kept)
     try:
         await attempt.progress(
             urgent=True, stage="preparing", message="Freeing the GPU", total_steps=row.config["steps"]
@@ -75,8 +79,10 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
         raise
     attempt.release_gpu()
     await store_last(attempt, workdir, row.id)
+    collected = await collect_at_end(attempt.resources, row.id, workdir)
     await offer(kit, await keep(attempt, workdir, row, base))
-    await asyncio.to_thread(_tidy, workdir)
+    if collected:
+        await asyncio.to_thread(_tidy, workdir)
 
 
 async def _session_of(session: AsyncSession, attempt: Attempt) -> TrainingSession:
@@ -107,10 +113,21 @@ async def _start(
     trainer_options.require(config.expert, install.version, base.name)  # another version may have come since
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
+    await _note_start(attempt, row, resumed_at)
     message = f"Resuming from step {resumed_at}" if resumed_at else "Starting the trainer"
     await attempt.progress(urgent=True, message=message, step=resumed_at, progress=percent(resumed_at, config.steps))
     # A trainer that is half started when the attempt is stopped would be one that nobody knows.
     await see_through(process.start(workdir, install, job_id=str(attempt.job_id), resumed_at=resumed_at))
+
+
+async def _note_start(attempt: Attempt, row: TrainingSession, resumed_at: int) -> None:
+    """Write down what is about to train, and that what it saves takes the place of what was saved there before."""
+    engines = await asyncio.to_thread(facts, attempt.resources.settings)
+    async with attempt.resources.sessions.begin() as session:
+        await jobs.require_held(session, attempt.lease)
+        row = await session.get_one(TrainingSession, row.id)
+        row.made_with = begun(row.made_with, resumed_at, engines)
+        await candidates.supersede(session, row.id, resumed_at)
 
 
 def _precision(base: InstalledBase) -> str:

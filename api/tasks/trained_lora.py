@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.domain.engine import InstalledBase
 from api.errors import JobError
 from api.models import TrainingSession
-from api.services import checkpoints, lora_intake
+from api.services import cards, checkpoints, lora_intake
 from api.services.lora_intake import KeptLora
 from api.services.unrecorded import unrecorded
 from api.storage.files import in_thread
@@ -48,6 +48,7 @@ async def offer(kit: GpuKit, kept: KeptLora) -> None:
 
 
 async def _record(session: AsyncSession, row: TrainingSession, base: InstalledBase, kept: KeptLora) -> None:
+    row = await session.get_one(TrainingSession, row.id)
     await lora_intake.add_model(
         session,
         kept,
@@ -57,5 +58,6 @@ async def _record(session: AsyncSession, row: TrainingSession, base: InstalledBa
         training_session_id=row.id,
         model_type=row.model_type,
         trigger_word=row.config["trigger_word"],
+        card=await cards.of_training(session, row, row.config["steps"]),
     )
     await checkpoints.unmark(session, row.id, keep_newest=True)

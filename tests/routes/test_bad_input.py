@@ -35,6 +35,13 @@ BY_ID = [
     ("POST", "/api/training/{}/resume", "session_not_found"),
     ("POST", "/api/training/{}/extend", "session_not_found"),
     ("POST", "/api/training/{}/clone", "session_not_found"),
+    ("GET", "/api/training/{}/checkpoints", "session_not_found"),
+    ("DELETE", "/api/training/{}/checkpoints", "session_not_found"),
+    ("GET", "/api/training/{}/checkpoints/1", "session_not_found"),
+    ("DELETE", "/api/training/{}/checkpoints/1", "session_not_found"),
+    ("GET", "/api/training/{}/checkpoints/1/file", "session_not_found"),
+    ("POST", "/api/training/{}/checkpoints/1/promote", "session_not_found"),
+    ("POST", "/api/training/{}/grid", "session_not_found"),
     ("GET", "/api/progress/stream/{}", "stream_not_found"),
     ("GET", "/api/assets/{}", "asset_not_found"),
     ("GET", "/api/assets/{}/file", "asset_not_found"),
@@ -50,6 +57,8 @@ BY_ID = [
     ("POST", "/api/batches/{}/cancel", "batch_not_found"),
     ("GET", "/api/models/{}", "model_not_found"),
     ("GET", "/api/models/{}/file", "model_not_found"),
+    ("GET", "/api/models/{}/card", "model_not_found"),
+    ("GET", "/api/models/{}/card.md", "model_not_found"),
     ("PATCH", "/api/models/{}", "model_not_found"),
     ("DELETE", "/api/models/{}", "model_not_found"),
     ("POST", "/api/models/{}/restore", "model_not_found"),
@@ -65,7 +74,8 @@ BY_ID = [
 @pytest.mark.parametrize(("method", "path", "code"), BY_ID)
 async def test_an_unknown_id_is_not_found(service: Service, method: str, path: str, code: str) -> None:
     sent: dict[str, Any] | None = {"steps": 1} if path.endswith(("/extend", "/clone")) else None
-    sent = {} if method == "PATCH" else sent
+    sent = {"prompts": ["x"]} if path.endswith("/grid") else sent
+    sent = {} if method == "PATCH" or path.endswith("/promote") else sent
     body = assert_problem(await service.client.request(method, path.format(NOBODY), json=sent), 404, code)
     assert body["value"] == NOBODY
 
