@@ -106,7 +106,7 @@ async def test_a_deleted_step_is_gone_and_its_model_is_not(service: Service) -> 
 )
 async def test_a_step_that_there_is_not_is_not_found(service: Service, method: str, path: str) -> None:
     training, _ = await training_with(service, 250)
-    sent = {} if method == "POST" else None
+    sent: dict[str, Any] | None = {} if method == "POST" else None
     response = await service.client.request(method, f"/api/training/{training}/checkpoints{path}", json=sent)
     assert assert_problem(response, 404, "checkpoint_not_found")["value"] == "750"
     for junk in ("0", "-1", "x", "1.5", str(2**31)):

@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
-from api.domain.lora_file import alpha_key
 from api.errors import StorageError
 from api.models import Model, TrainingCandidate, TrainingSession, UnrecordedFile
 from api.resources import Resources
@@ -91,7 +90,7 @@ async def test_each_is_ready_while_the_training_runs_with_its_alpha_and_its_loss
     assert (got.sha256, got.size) == (row.sha256, row.size_bytes)
     lora = check_lora(tmp_path / "got")
     assert (lora.rank, lora.tensors, row.rank, row.modules) == (3, 3, 3, 1)
-    assert alpha_key(TO_Q).encode() in (tmp_path / "got").read_bytes()
+    assert f"{TO_Q}.alpha".encode() in (tmp_path / "got").read_bytes()
     assert row.loss == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert (row.name, row.trigger_word, row.base_model) == ("me step 3", "ohwx", "flux-tiny")
     assert row.file_name == f"me-step-3-{row.sha256[:8]}.safetensors"
