@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.card import Record, engines_at
 from api.engines.catalogue import BASE_MODELS
-from api.models import Dataset, Model, TrainingSession
+from api.models import Dataset, DatasetVersion, Model, TrainingSession
 
 
 async def of_training(session: AsyncSession, row: TrainingSession, step: int, loss: float | None = None) -> Record:
@@ -40,7 +40,11 @@ async def _dataset(session: AsyncSession, row: TrainingSession) -> dict[str, Any
     dataset = None if row.dataset_id is None else await session.get(Dataset, row.dataset_id)
     if dataset is None:
         return None
-    return {"id": str(dataset.id), "name": dataset.name, "images": dataset.image_count}
+    about = {"id": str(dataset.id), "name": dataset.name, "images": dataset.image_count}
+    version = None if row.dataset_version_id is None else await session.get(DatasetVersion, row.dataset_version_id)
+    if version is None:
+        return about
+    return {**about, "version": version.number, "version_id": str(version.id), "images": version.image_count}
 
 
 def shown(model: Model) -> dict[str, Any]:

@@ -18,6 +18,7 @@ def _request(**fields: Any) -> GenerateImageRequest:
 def test_the_defaults_are_the_contracts() -> None:
     assert _request().model_dump() == {
         "model_id": None,
+        "checkpoint_id": None,
         "prompt": "x",
         "negative_prompt": "",
         "num_inference_steps": 28,
@@ -42,6 +43,13 @@ def test_the_model_comes_before_the_loras_with_its_own_scale() -> None:
     ).lora_choices()
     assert [(choice.model_id, choice.scale) for choice in choices] == [(FIRST, 0.5), (SECOND, -1.0)]
     assert _request(lora_scale=0.5).lora_choices() == []
+
+
+def test_a_training_checkpoint_is_stacked_as_a_model_is() -> None:
+    choices = _request(checkpoint_id=str(FIRST), lora_scale=0.5, loras=[{"checkpoint_id": str(SECOND)}]).lora_choices()
+    assert [(choice.checkpoint_id, choice.scale) for choice in choices] == [(FIRST, 0.5), (SECOND, 1.0)]
+    with pytest.raises(InputError, match="named twice"):
+        _request(checkpoint_id=str(FIRST), loras=[{"checkpoint_id": str(FIRST)}]).lora_choices()
 
 
 def test_a_full_stack_is_taken_and_one_more_is_not() -> None:
