@@ -49,6 +49,7 @@ EXAMPLE: dict[str, Any] = {
     },
     "samples": [],
 }
+TEXT = {MARKDOWN: {"schema": {"type": "string"}, "example": "# ohwx (version 1)"}}
 
 
 class CardOut(BaseModel):
@@ -80,7 +81,7 @@ class CardOut(BaseModel):
 @router.get(
     "/{model_id}/card",
     response_model=CardOut,
-    responses={**responses(404, 422), 200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}},
+    responses={**responses(404, 422), 200: {"content": TEXT}},
 )
 async def get_card(request: Request, session: SessionDep, model_id: IdPath) -> Any:
     """Written down when the model was registered. With `Accept: text/markdown` as text."""
@@ -93,7 +94,7 @@ async def get_card(request: Request, session: SessionDep, model_id: IdPath) -> A
 @router.get(
     "/{model_id}/card.md",
     response_class=Response,
-    responses={**responses(404, 422), 200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}},
+    responses={**responses(404, 422), 200: {"content": TEXT}},
 )
 async def get_card_text(session: SessionDep, model_id: IdPath) -> Response:
     """The same as Markdown."""
