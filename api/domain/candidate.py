@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-LOSS_STEPS = 50
-"""The loss of one step says little: it is mostly the noise level that was drawn for it."""
+from api.domain.checkpoint import LOSS_STEPS
+
 NAME_CHARACTERS = 80
 
 

@@ -11,8 +11,11 @@ from api.models import Dataset, DatasetVersion, Model, TrainingSession
 
 async def of_training(session: AsyncSession, row: TrainingSession, step: int, loss: float | None = None) -> Record:
     """Of the LoRA that this training had made after `step` steps."""
+    about: dict[str, Any] = {"id": str(row.id), "name": row.name, "created_at": row.created_at.isoformat()}
+    if row.parent_session_id is not None:
+        about |= {"parent_id": str(row.parent_session_id), "start_step": row.start_step}
     return {
-        "session": {"id": str(row.id), "name": row.name, "created_at": row.created_at.isoformat()},
+        "session": about,
         "dataset": await _dataset(session, row),
         "config": row.config,
         "seed": row.config["seed"],

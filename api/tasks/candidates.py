@@ -37,14 +37,14 @@ async def collect(resources: Resources, session_id: UUID, workdir: Workdir | Non
     Raises StorageError.
     """
     async with resources.sessions() as session:
+        row = await session.get_one(TrainingSession, session_id)
         done = await candidates.done_steps(session, session_id)
         stored = {row.step: row for row in await checkpoints.stored(session, session_id)}
     here = set() if workdir is None else await in_thread(_steps, workdir)
-    missing = sorted(step for step in (here | stored.keys()) - done if newest is None or step <= newest)
+    own = (step for step in (here | stored.keys()) - done if step > row.start_step)  # before that its parent's
+    missing = sorted(step for step in own if newest is None or step <= newest)
     if not missing:
         return
-    async with resources.sessions() as session:
-        row = await session.get_one(TrainingSession, session_id)
     losses = {} if workdir is None else await in_thread(_losses, workdir)
     try:
         base = locate.base_model(resources.settings, row.config["base_model"])

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from api.domain.candidate import LOSS_STEPS, excess, loss_at, shown_name
+from api.domain.candidate import excess, loss_at, shown_name
+from api.domain.checkpoint import LOSS_STEPS
 
 
 @pytest.mark.parametrize(

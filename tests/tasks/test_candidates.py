@@ -188,6 +188,21 @@ async def test_one_that_the_trainer_may_not_have_finished_is_left_for_later(
     assert [row.step for row in await found(training)] == [3]
 
 
+async def test_what_an_extended_training_began_with_is_its_parents(
+    training: Training, resources: Resources, tmp_path: Path
+) -> None:
+    for step in (3, 6):
+        shutil.copytree(saves(tmp_path, step)[1], training.workdir.checkpoint(step))
+    async with resources.sessions.begin() as session:
+        parent = TrainingSession(name="parent")
+        session.add(parent)
+        row = await session.get_one(TrainingSession, training.id)
+        row.start_step, row.parent_session_id = 3, parent.id
+    await collect(resources, training.id, training.workdir)
+    (row_of_6,) = await found(training)
+    assert (row_of_6.step, row_of_6.card["session"]["parent_id"]) == (6, str(parent.id))
+
+
 async def test_of_two_who_make_the_same_one_stays_and_the_other_leaves_no_file(
     training: Training, resources: Resources, tmp_path: Path
 ) -> None:
