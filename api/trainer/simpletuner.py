@@ -57,7 +57,8 @@ def trainer_config(
         "num_train_epochs": 0,  # one of the two must be 0
         "learning_rate": config.learning_rate,
         "lr_scheduler": config.lr_scheduler,
-        "lr_warmup_steps": config.lr_warmup_steps,
+        # It takes these for half the period of its cosine, which has no warm-up and would rise again after them.
+        "lr_warmup_steps": config.steps if config.lr_scheduler == "cosine" else config.lr_warmup_steps,
         "optimizer": _optimizer(config, install.gpu),
         "mixed_precision": config.mixed_precision,
         "base_model_precision": precision,

@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
+from api.trainer.option_list import FOLDER
 from api.trainer.workdir import write_json
 from tests.engines.simpletuner.trainer_lab import TrainerLab
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 PARSER = Path(__file__).with_name("parse_options.py")
+LIST = "every option that there is"
+EXPERT: dict[str, Any] = {
+    "flow_schedule_shift": 2.5, "lr_num_cycles": 2, "loss_type": "huber", "disable_tf32": True, "keep_vae_loaded": False,
+    "optimizer": "optimi-lion", "lr_scheduler": "cosine_with_restarts", "quantize_via": "accelerator",
+}  # fmt: skip
 CHOICES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "smallest": {"steps": 1, "rank": 1, "alpha": 0.1, "learning_rate": 1e-9, "batch_size": 1, "resolution": 64},
@@ -26,6 +32,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     **{f"precision {name}": {"base_model_precision": name} for name in ("no_change", "int8-quanto", "int4-quanto")},
     **{f"targets {name}": {"target_modules": name} for name in ("attention+context", "attention+context+feed_forward")},
     "no checkpointing": {"gradient_checkpointing": False},
+    "expert": {"expert": EXPERT},
 }  # fmt: skip
 
 
@@ -37,11 +44,14 @@ def parsed(trainer_lab: TrainerLab, tmp_path_factory: pytest.TempPathFactory) ->
         workdir = trainer_lab.prepare(folder / name, photos=0, **choices)
         write_json(workdir.webhook, {"webhook_type": "raw", "callback_url": "http://127.0.0.1:9/"})
         configs[name] = str(workdir.config)
-    command = [str(trainer_lab.install.python), str(PARSER), str(folder / "parsed.json"), *configs.values()]
+    written = [str(folder / "parsed.json"), str(folder / "list.json")]
+    command = [str(trainer_lab.install.python), str(PARSER), *written, *configs.values()]
     environment = {**os.environ, **trainer_lab.install.env}
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=280)
     options = json.loads((folder / "parsed.json").read_text())
-    return {name: options[path] for name, path in configs.items()}
+    return {name: options[path] for name, path in configs.items()} | {
+        LIST: json.loads((folder / "list.json").read_text())
+    }
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -65,3 +75,20 @@ def test_the_trainer_understands_what_was_meant(parsed: dict[str, dict[str, Any]
     assert parsed["defaults"]["caption_dropout_probability"] == 0.1
     assert parsed["defaults"]["lora_dropout"] == 0.0
     assert parsed["defaults"]["resume_from_checkpoint"] == "latest"
+
+
+def test_a_cosine_falls_once_from_the_first_step_to_the_last(parsed: dict[str, dict[str, Any]]) -> None:
+    assert parsed["schedule cosine"]["lr_warmup_steps"] == parsed["schedule cosine"]["max_train_steps"] == 20
+    assert parsed["schedule linear"]["lr_warmup_steps"] == 2
+
+
+def test_options_of_its_own_arrive_as_they_were_named(parsed: dict[str, dict[str, Any]]) -> None:
+    assert EXPERT.items() <= parsed["expert"].items()
+
+
+def test_the_list_of_its_options_is_the_one_that_requests_are_judged_by(
+    parsed: dict[str, dict[str, Any]], trainer_lab: TrainerLab
+) -> None:
+    kept = json.loads((FOLDER / f"{trainer_lab.install.version}.json").read_text())
+
+    assert json.loads(json.dumps(parsed[LIST])) == kept
