@@ -9,6 +9,8 @@ COMMANDS = {
     "up": "api.commands.service",
     "worker": "api.commands.service",
     "serve": "api.commands.service",
+    "token": "api.commands.door",
+    "link": "api.commands.door",
     "demo": "api.commands.demo",
     "doctor": "api.commands.setup",
     "install": "api.commands.setup",

@@ -11,7 +11,7 @@ import httpx
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from api import redis_server
+from api import redis_server, token_file
 from api.bind import base_url, require_free
 from api.db import open_database
 from api.domain.job import Queue
@@ -21,8 +21,10 @@ from api.errors import MasukaError
 from api.queue import open_redis
 from api.redis_address import redis_url
 from api.services import workers
-from api.settings import Settings
+from api.settings import SHORTEST_TOKEN, Settings
 from api.storage import open_storage
+from api.tunnel import state
+from api.tunnel.state import Stand
 
 GB = 10**9
 DISK_FLOOR_GB = 5.0
@@ -56,6 +58,7 @@ def examine(settings: Settings) -> list[Check]:
         *asyncio.run(_servers(settings, running=running)),
         _port(settings, running=running),
         _token(settings),
+        _tunnel(settings),
         _hugging_face(settings),
     ]
 
@@ -195,9 +198,14 @@ async def _storage(settings: Settings) -> str:
 
 
 def _answers(settings: Settings) -> bool:
-    url = base_url(settings.masuka_host, settings.masuka_port)
+    return _healthy(base_url(settings.masuka_host, settings.masuka_port), trust_env=False)
+
+
+def _healthy(url: str, *, trust_env: bool = True) -> bool:
+    headers = {"ngrok-skip-browser-warning": "1"}
     try:
-        return bool(httpx.get(f"{url}/health", timeout=5, trust_env=False).json() == {"status": "ok"})
+        answer = httpx.get(f"{url}/health", timeout=5, trust_env=trust_env, headers=headers)
+        return bool(answer.json() == {"status": "ok"})
     except (httpx.HTTPError, ValueError):
         return False
 
@@ -219,7 +227,28 @@ def _token(settings: Settings) -> Check:
         settings.require_safe_bind(settings.masuka_host)
     except MasukaError as exc:
         return Check("API token", "failed", exc.detail, exc.hint or "")
+    if not token_file.is_private(settings.masuka_data_dir):
+        path = settings.masuka_data_dir / token_file.NAME
+        return Check("API token", "failed", f"others may read {path}", f"chmod 600 {path}; then `masuka token --new`.")
+    if settings.api_token and len(settings.api_token) < SHORTEST_TOKEN:
+        return Check("API token", "warning", "short enough to be guessed", "Leave it empty: `masuka token` makes one.")
     return Check("API token", "ok", "set" if settings.api_token else "none needed on loopback")
+
+
+def _tunnel(settings: Settings) -> Check:
+    """How it stands, and whether its public address answers now."""
+    found = state.read(settings)
+    if not settings.wants_tunnel:
+        return Check("tunnel", "ok", "none wanted: NGROK_AUTH_TOKEN is not set")
+    if found is None:
+        return Check("tunnel", "ok", "opened by `masuka up`, which does not run now")
+    if found.stand is not Stand.OPEN:
+        return Check("tunnel", "failed" if found.detail else "warning", found.detail or "it is being opened")
+    if _healthy(found.url):
+        return Check("tunnel", "ok", f"{found.url} answers from outside")
+    return Check(
+        "tunnel", "failed", f"{found.url} does not answer", "It is opened anew by itself; see logs/tunnel.log."
+    )
 
 
 def _hugging_face(settings: Settings) -> Check:

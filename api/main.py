@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from api import __version__
 from api.redis_address import redis_url
@@ -16,17 +18,21 @@ from api.routes import (
     batches,
     canvas,
     datasets,
+    docs,
+    door,
     generate,
     guard,
     health,
     inputs,
     jobs,
+    lock,
     model_cards,
     model_imports,
     models,
     openapi,
     problems,
     progress,
+    safe_headers,
     training,
     training_checkpoints,
     training_continue,
@@ -41,6 +47,13 @@ from api.services.datasets import discard_abandoned
 from api.services.repetitions import Repetitions
 from api.settings import Settings
 
+GZIP_BYTES = 1000
+GZIP_LEVEL = 5
+NOT_SMALLER = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/*", "application/octet-stream")
+"""Pictures and LoRAs are dense already, and progress must not wait in a buffer."""
+ASKED = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range", "If-None-Match"]
+TOLD = ["ETag", "Content-Range", "Content-Disposition", "Location", "Retry-After", "Idempotency-Replayed"]
+"""Headers that web pages of another origin may send, and read."""
 DESCRIPTION = "Train LoRAs with SimpleTuner and make pictures with ComfyUI on one GPU. Errors are RFC 9457 problems."
 
 
@@ -60,14 +73,38 @@ def create_app(settings: Settings) -> FastAPI:
                 yield {"resources": resources, "repetitions": Repetitions(resources.sessions), "canvas": upstream}
 
     app = FastAPI(
-        title="MASUKA", version=__version__, description=DESCRIPTION, lifespan=lifespan, redirect_slashes=True
+        title="MASUKA",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=True,
+        docs_url=None,
+        redoc_url=None,
     )
-    app.add_middleware(guard.Guard, settings=settings)
+    app.state.lock = lock.Lock(settings.api_token)
+    _stand_before(app, settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
     trainings = (training_presets, training, training_continue, training_checkpoints, training_grid)
     library = (model_imports, models, model_cards)
-    for module in (health, datasets, *trainings, progress, *pictures, *library, jobs, webhooks):
+    for module in (health, docs, door, datasets, *trainings, progress, *pictures, *library, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)
     return app
+
+
+def _stand_before(app: FastAPI, settings: Settings) -> None:
+    """What every request meets, the innermost first."""
+    app.add_middleware(guard.Guard, settings=settings, lock=app.state.lock)
+    app.add_middleware(
+        GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL, exclude_content_types=NOT_SMALLER
+    )
+    app.add_middleware(safe_headers.SafeHeaders)
+    if settings.masuka_cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.masuka_cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=ASKED,
+            expose_headers=TOLD,
+        )

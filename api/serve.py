@@ -30,6 +30,8 @@ def main() -> int:
             port=settings.masuka_port,
             log_config=None,
             access_log=False,
+            server_header=False,
+            forwarded_allow_ips=["127.0.0.1", "::1", *settings.masuka_trusted_proxies],
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -11,10 +11,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api import webhook_address
+from api import token_file, webhook_address
 from api.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+SHORTEST_TOKEN = 16
+"""Characters of a token that cannot be guessed at the speed of a network."""
 COLAB_SIMPLETUNER = Path("/content/SimpleTuner")
 
 
@@ -49,7 +51,16 @@ class Settings(BaseSettings):
     )
 
     hf_token: SecretStr = Field(SecretStr(""), description="Hugging Face token; needed to download FLUX.1-dev.")
-    ngrok_auth_token: SecretStr = Field(SecretStr(""), description="ngrok token for a public tunnel.")
+    ngrok_auth_token: SecretStr = Field(
+        SecretStr(""), description="ngrok token: `masuka up` opens a tunnel to the API, which then wants its own token."
+    )
+
+    masuka_ngrok_path: AbsolutePath | None = Field(
+        None, description="An ngrok to use instead of the one that is fetched."
+    )
+    masuka_tunnel_check_seconds: float = Field(
+        900, ge=1, description="How often the tunnel's public address is tried; each time is a request of ngrok's plan."
+    )
 
     simpletuner_path: AbsolutePath | None = Field(
         None, description="A SimpleTuner checkout to use instead of the installed one."
@@ -68,6 +79,13 @@ class Settings(BaseSettings):
     masuka_api_token: SecretStr = Field(SecretStr(""), description="When set, every route but `/health` wants it.")
     masuka_allowed_hosts: Csv = Field(
         default_factory=list, description="Host names besides loopback that requests may carry, comma separated."
+    )
+    masuka_cors_origins: Csv = Field(
+        default_factory=list, description="Web pages that may use the API, as `https://host`, comma separated."
+    )
+    masuka_trusted_proxies: Csv = Field(
+        default_factory=list,
+        description="Proxies besides this machine's whose `X-Forwarded-For` is believed, by address, comma separated.",
     )
 
     default_flux_learning_rate: float = Field(
@@ -161,6 +179,10 @@ class Settings(BaseSettings):
         if self.s3_bucket_name and not (self.aws_access_key_id and self.aws_secret_access_key.get_secret_value()):
             raise ValueError("S3_BUCKET_NAME is set, so AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are needed too")
         self._require_webhooks()
+        for origin in self.masuka_cors_origins:
+            _require_origin(origin)
+        for address in self.masuka_trusted_proxies:
+            _require_address(address)
         return self
 
     def _require_webhooks(self) -> None:
@@ -199,9 +221,14 @@ class Settings(BaseSettings):
     def shares_gpu(self) -> bool:
         return self.masuka_gpu_policy == "share"
 
-    @cached_property
+    @property
     def api_token(self) -> str:
-        return self.masuka_api_token.get_secret_value()
+        """The owner's, or the one that was made here; empty when none is wanted."""
+        return self.masuka_api_token.get_secret_value() or token_file.stored(self.masuka_data_dir)
+
+    @cached_property
+    def wants_tunnel(self) -> bool:
+        return bool(self.ngrok_auth_token.get_secret_value())
 
     @cached_property
     def webhook_keys(self) -> list[bytes]:
@@ -230,7 +257,7 @@ class Settings(BaseSettings):
                 f"MASUKA_HOST={host} is reachable from other machines and no token is set.",
                 code="token_required",
                 value=host,
-                hint="Set MASUKA_API_TOKEN to a long random string, or bind to 127.0.0.1.",
+                hint="Run `masuka token`, which makes one; or set MASUKA_API_TOKEN; or bind to 127.0.0.1.",
             )
 
 
@@ -251,6 +278,19 @@ def _no_data_dir(path: Path, reason: str) -> ConfigError:
         value=str(path),
         hint="Set MASUKA_DATA_DIR to a folder of your own.",
     )
+
+
+def _require_origin(origin: str) -> None:
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
+        raise ValueError(f"MASUKA_CORS_ORIGINS: {origin!r} is no origin such as https://example.org; `*` is not taken")
+
+
+def _require_address(address: str) -> None:
+    try:
+        ipaddress.ip_network(address)
+    except ValueError:
+        raise ValueError(f"MASUKA_TRUSTED_PROXIES: {address!r} is no address or network; `*` is not taken") from None
 
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from api import redis_server
+from api import redis_server, token_file
 from api.bind import free_port, require_free
 from api.child import ChildSpec, Tell, keep
 from api.door import Door, lives, tell_when_ready
@@ -22,7 +22,7 @@ from api.errors import ConfigError
 from api.leftovers import end_leftovers
 from api.redis_address import socket_path
 from api.scratch import scratch_root
-from api.settings import Settings
+from api.settings import SHORTEST_TOKEN, Settings
 from api.signs import Watch
 
 POLL_SECONDS = 0.05
@@ -30,6 +30,7 @@ REDIS_SECONDS = 30.0
 REDIS_STOP_SECONDS = 3.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MODULES = {"api": "api.serve", "worker-cpu": "api.worker_cpu", "worker-gpu": "api.worker_gpu"}
+TUNNEL = "tunnel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ async def up(settings: Settings, host: str, port: int, tell: Tell) -> int:
     settings.require_safe_bind(host)
     settings.make_data_dir()
     with only_one(settings):
+        _lock_the_door(settings, tell)
         stopped, hurry = asyncio.Event(), asyncio.Event()
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, _heard, settings, stopped, hurry, tell)
@@ -104,12 +106,13 @@ async def _services(house: House) -> int:
     scratch_root(house.settings).mkdir(exist_ok=True)
     telling = asyncio.create_task(tell_when_ready(_door(house), house.tell))
     try:
-        return await _first(*(keep(_service(house, name), house.tell, house.hurry) for name in MODULES))
+        modules = {**MODULES, **({TUNNEL: "api.keep_tunnel"} if house.settings.wants_tunnel else {})}
+        return await _first(*(keep(_service(house, *module), house.tell, house.hurry) for module in modules.items()))
     finally:
         telling.cancel()
 
 
-def _service(house: House, name: str) -> ChildSpec:
+def _service(house: House, name: str, module: str) -> ChildSpec:
     mine = {
         "MASUKA_HOST": house.host,
         "MASUKA_PORT": str(house.port),
@@ -118,12 +121,27 @@ def _service(house: House, name: str) -> ChildSpec:
     }
     return ChildSpec(
         name,
-        (sys.executable, "-m", MODULES[name]),
+        (sys.executable, "-m", module),
         {**os.environ, **mine},
         house.settings.masuka_data_dir / "logs" / f"{name}.log",
         watch=Watch(house.settings.masuka_hang_seconds, partial(lives, _door(house)) if name == "api" else None),
         record=_records(house.settings) / f"{name}.json",
     )
+
+
+def _lock_the_door(settings: Settings, tell: Tell) -> None:
+    """With a tunnel, a token is wanted. Raises ConfigError for one that could be guessed."""
+    if not settings.wants_tunnel:
+        return
+    if not settings.masuka_api_token.get_secret_value() and token_file.ensure(settings.masuka_data_dir):
+        shown = settings.api_token if sys.stderr.isatty() else "`masuka token` prints it"
+        tell("masuka", f"the API wants a token from now on, shown here once: {shown}")
+    if len(settings.api_token) < SHORTEST_TOKEN:
+        raise ConfigError(
+            f"MASUKA_API_TOKEN has fewer than {SHORTEST_TOKEN} characters, and the tunnel is open to everybody.",
+            code="token_too_short",
+            hint="Leave it empty: one is made; `masuka token` prints it. Or run without NGROK_AUTH_TOKEN.",
+        )
 
 
 def _door(house: House) -> Door:

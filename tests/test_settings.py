@@ -204,12 +204,12 @@ def test_what_stays_on_this_machine_needs_no_token(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
-def test_what_others_can_reach_needs_a_token(host: str) -> None:
+def test_what_others_can_reach_needs_a_token(host: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        Settings(_env_file=None).require_safe_bind(host)
+        Settings(_env_file=None, masuka_data_dir=tmp_path).require_safe_bind(host)
     assert caught.value.code == "token_required"
 
-    Settings(_env_file=None, masuka_api_token=SecretStr("x")).require_safe_bind(host)
+    Settings(_env_file=None, masuka_data_dir=tmp_path, masuka_api_token=SecretStr("x")).require_safe_bind(host)
 
 
 @pytest.mark.parametrize("folder", ["/proc/masuka", "/dev/null", "/dev/null/data"])

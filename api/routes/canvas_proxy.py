@@ -27,7 +27,11 @@ _HOP_BY_HOP = frozenset(
 _KEPT_FROM_COMFYUI = frozenset({"host", "origin", "referer", "cookie", "authorization", "forwarded"})
 """Besides what begins with `x-forwarded-`: ours, and what it must only hear of itself."""
 _KEPT_FROM_BROWSERS = frozenset({"set-cookie", "server", "date"})
-_SAFE = {"x-content-type-options": "nosniff", "x-frame-options": "SAMEORIGIN"}
+_SAFE = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "SAMEORIGIN",
+    "content-security-policy": "frame-ancestors 'self'; base-uri 'self'; object-src 'none'",
+}
 
 WORDS = {
     CanvasState.STARTING: (

@@ -1,18 +1,21 @@
 """Stands before every route and every websocket: the token, the Host and Origin of browsers, the size of a body."""
 
-import hmac
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import InputError, MasukaError, TooLargeError, UnauthorizedError
-from api.routes.canvas_door import has_cookie, is_canvas, sign_in, sign_in_page, wants_page
+from api.errors import InputError, MasukaError, TooLargeError
+from api.routes.canvas_door import given_token, has_cookie, is_canvas, sign_in, sign_in_page, wants_page
+from api.routes.lock import Lock
 from api.routes.problems import answer, problem
 from api.settings import Settings, is_loopback
+from api.tunnel import state
 
 OPEN_PATHS = frozenset({"/health"})
+DOOR = "/door"
+"""Where browsers knock: the route judges for itself whether the key or the token is right."""
 MAX_JSON_BYTES = 1_000_000
 UPLOAD_PATHS = frozenset({"/api/datasets/", "/api/inputs/", "/api/models/import"})
 """Their routes stream a form to disk and count it themselves; everything else is held in memory."""
@@ -30,14 +33,16 @@ class Guard:
     """Pure ASGI, so that it costs nothing to streams.
 
     Without a token only this machine may ask, so a Host that is not loopback (DNS rebinding) and an Origin other than
-    the Host (a web page posting across sites) are refused. Browsers carry the token to the canvas in a cookie, which is
-    why its Host is looked at in any case.
+    the Host (a web page posting across sites) are refused. Browsers carry a cookie instead of the token, which is why
+    the Host is looked at wherever one counts.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, lock: Lock) -> None:
         self._app = app
-        self._token = settings.api_token
+        self._lock = lock
+        self._settings = settings
         self._hosts = {host.lower() for host in (*settings.masuka_allowed_hosts, settings.masuka_host)}
+        self._origins = {origin.lower() for origin in settings.masuka_cors_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN_PATHS:
@@ -58,38 +63,44 @@ class Guard:
 
     def _instead(self, scope: Scope, headers: Headers, canvas: bool) -> Response | None:
         """What is answered without asking any route: a refusal, or how a browser gets to the canvas."""
-        refusal = self._refusal(headers, canvas)
-        if canvas and self._token and self._browser_refusal(headers, canvas) is None:
-            entry = sign_in(scope, self._token)
+        bearer = bool(self._lock.token) and self._lock.has_bearer(headers)
+        let_in = not self._lock.token or bearer or self._has_cookie(headers, canvas) or scope["path"] == DOOR
+        refusal = self._browser_refusal(headers, host_matters=canvas or not bearer)
+        if let_in:
+            return None if refusal is None else answer(problem(refusal))
+        if canvas and refusal is None:
+            entry = sign_in(scope, self._lock.token)
             if entry is not None:
                 return entry
-            if isinstance(refusal, UnauthorizedError) and wants_page(scope, headers):
+            if given_token(scope) is not None:
+                return self._lock.turned_away(scope)
+            if wants_page(scope, headers):
                 return sign_in_page(scope)
-        return None if refusal is None else answer(problem(refusal))
+        return self._lock.refused(scope, headers)
 
-    def _refusal(self, headers: Headers, canvas: bool) -> MasukaError | None:
-        if self._token and not self._authorised(headers) and not (canvas and has_cookie(headers, self._token)):
-            return UnauthorizedError(
-                "A valid token is needed.",
-                code="token_invalid",
-                hint="Send `Authorization: Bearer <MASUKA_API_TOKEN>`.",
-            )
-        return self._browser_refusal(headers, canvas)
+    def _has_cookie(self, headers: Headers, canvas: bool) -> bool:
+        return self._lock.has_cookie(headers) or (canvas and has_cookie(headers, self._lock.token))
 
-    def _browser_refusal(self, headers: Headers, canvas: bool) -> MasukaError | None:
+    def _browser_refusal(self, headers: Headers, *, host_matters: bool) -> MasukaError | None:
         host = _host_name(headers.get("host", ""))
-        if (canvas or not self._token) and not (is_loopback(host) or host in self._hosts):
+        if host_matters and not self._is_ours(host):
             return ForbiddenError(
                 "This Host is not allowed.", code="host_not_allowed", value=host, hint="Add it to MASUKA_ALLOWED_HOSTS."
             )
-        origin = headers.get("origin")
-        if origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower():
-            return ForbiddenError("Requests from web pages of another origin are not allowed.", value=origin)
+        origin = headers.get("origin", "").lower()
+        same = origin.partition("://")[2] == headers.get("host", "").lower()
+        if "origin" in headers and not (same or origin in self._origins):
+            return ForbiddenError(
+                "Requests from web pages of another origin are not allowed.",
+                value=origin,
+                hint="Add it to MASUKA_CORS_ORIGINS if it is yours.",
+            )
         return None
 
-    def _authorised(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token.encode())
+    def _is_ours(self, host: str) -> bool:
+        return (
+            is_loopback(host) or host in self._hosts or (bool(host) and host == _host_name(state.host(self._settings)))
+        )
 
 
 def _is_upload(path: str, headers: Headers) -> bool:

@@ -18,6 +18,8 @@ from api.errors import MasukaError
 from api.resources import Resources
 from api.routes.deps import ResourcesDep
 from api.services import workers
+from api.tunnel import state
+from api.tunnel.state import Stand
 
 router = APIRouter(tags=["service"])
 CHECK_SECONDS = 5.0
@@ -56,6 +58,12 @@ class GpuUse(BaseModel):
     jobs: list[GpuJob]
 
 
+class TunnelStand(BaseModel):
+    stand: Stand
+    url: str = Field(description="The public address; empty unless it is open.")
+    detail: str = Field(description="What is wrong with it and what to do.")
+
+
 class Readiness(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
@@ -64,6 +72,7 @@ class Readiness(BaseModel):
                 "parts": {"database": {"ok": True, "detail": ""}},
                 "base_models": ["flux-dev"],
                 "gpu": {"mode": "alone", "jobs": [{"id": "0d6f3c8f-2b11-4c57-9d5e-6f1c9f8e3a0b", "kind": "training"}]},
+                "tunnel": {"stand": "open", "url": "https://example.ngrok-free.app", "detail": ""},
             }
         }
     )
@@ -72,6 +81,7 @@ class Readiness(BaseModel):
     parts: dict[str, Part]
     base_models: list[str]
     gpu: GpuUse | None = Field(description="Who holds the GPU now; null when no GPU worker says so.")
+    tunnel: TunnelStand | None = Field(description="How the tunnel stands; null when none is kept.")
 
 
 @router.get("/")
@@ -103,7 +113,14 @@ async def ready(resources: ResourcesDep) -> JSONResponse:
     parts |= {"worker_cpu": _worker(Queue.CPU, cpu), "worker_gpu": _worker(Queue.GPU, gpu), "comfyui": _comfyui(gpu)}
     all_ok = all(part.ok for part in parts.values())
     bases = sorted(workers.bases_of(gpu, resources.settings))
-    answer = Readiness(ready=all_ok, parts=parts, base_models=bases, gpu=(gpu or {}).get("gpu"))
+    tunnel = state.read(resources.settings)
+    answer = Readiness(
+        ready=all_ok,
+        parts=parts,
+        base_models=bases,
+        gpu=(gpu or {}).get("gpu"),
+        tunnel=None if tunnel is None else TunnelStand(stand=tunnel.stand, url=tunnel.url, detail=tunnel.detail),
+    )
     return JSONResponse(answer.model_dump(mode="json"), 200 if all_ok else 503)
 
 

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from api.db import may_come
 from api.domain.intake import NoUsableImagesError
 from api.errors import Fault, FaultsError, MasukaError, UnavailableError
+from api.routes.safe_headers import SAFE
 
 log = structlog.get_logger(__name__)
 
@@ -213,7 +214,9 @@ def _database_is_away(exc: SQLAlchemyError) -> bool:
 
 def _crashed(request: Request, exc: Exception) -> JSONResponse:
     log.error("request_crashed", path=request.url.path, exc_info=exc)
-    return answer(problem(MasukaError("Something went wrong inside MASUKA.", hint="The API's log has the details.")))
+    found = answer(problem(MasukaError("Something went wrong inside MASUKA.", hint="The API's log has the details.")))
+    found.headers.update(SAFE)  # a crash is answered outside of what else says so
+    return found
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

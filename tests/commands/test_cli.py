@@ -68,3 +68,16 @@ def test_something_unknown_to_install_names_what_there_is() -> None:
     done = masuka("install", "comfy")
     assert done.exit_code == 1
     assert "flux-tiny" in done.stderr
+
+
+def test_a_token_is_made_once_shown_again_and_replaced_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASUKA_DATA_DIR", str(tmp_path / "data"))
+    first = masuka("token").stdout.strip()
+    assert len(first) >= 43
+    assert masuka("token").stdout.strip() == first
+    assert json.loads(masuka("token", "--json").stdout) == {"token": first}
+    assert masuka("token", "--new").stdout.strip() not in ("", first)
+    monkeypatch.setenv("MASUKA_API_TOKEN", "my-own")
+    assert masuka("token").stdout.strip() == "my-own"

@@ -1,0 +1,1 @@
+"""What a notebook on Colab needs of us."""

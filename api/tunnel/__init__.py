@@ -1,0 +1,1 @@
+"""A public address for a service on loopback, by ngrok."""
