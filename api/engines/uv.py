@@ -13,6 +13,7 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from api.errors import InstallError
+from api.settings import Settings
 
 PIP_CONFIG_FILES = (
     Path("/etc/pip.conf"),
@@ -57,8 +58,10 @@ def run(*arguments: str) -> None:
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Ours, without the service's own venv, and with the places that pip is configured to look for wheels in."""
-    ours = {name: value for name, value in environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    """Ours, with the places that pip is configured to look for wheels in, and without the service's own venv and
+    settings: what is built may be anybody's code, and secrets are among them."""
+    left = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", *(name.upper() for name in Settings.model_fields)}
+    ours = {name: value for name, value in environ.items() if name not in left}
     ours.setdefault("UV_HTTP_TIMEOUT", HTTP_TIMEOUT_SECONDS)
     links = pip_find_links(environ, PIP_CONFIG_FILES)
     if links:
