@@ -23,6 +23,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the LoRA; default: the folder's.")] = None,
     trigger_word: Annotated[str | None, typer.Option(help="The word that will stand for the subject.")] = None,
     base_model: Annotated[str | None, typer.Option(help="flux-dev or flux-tiny.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Such as 24gb-person: what is not said here is as in it.")] = None,
     steps: Annotated[int | None, typer.Option()] = None,
     rank: Annotated[int | None, typer.Option()] = None,
     alpha: Annotated[float | None, typer.Option()] = None,
@@ -40,6 +41,7 @@ def train(
         dataset = client.upload_dataset(images, fields)
         wishes = {
             "base_model": base_model,
+            "preset": preset,
             "steps": steps,
             "rank": rank,
             "alpha": alpha,

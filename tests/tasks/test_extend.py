@@ -21,8 +21,9 @@ from tests.job_rows import read
 from tests.service import with_values
 from tests.tasks.stage import on_duty
 from tests.tasks.trainings import Training, begin, ended, gpu_worker, success, tell_trainer, with_fake_trainer
+from tests.tasks.troubled import Troubled
 from tests.trainer.checkpoint_files import checkpoint
-from tests.waiting import until_async
+from tests.waiting import until, until_async
 
 
 @pytest.fixture
@@ -78,6 +79,25 @@ async def test_it_goes_on_where_the_parent_ended_and_both_loras_stay(
     async with resources.sessions() as session:
         models = (await session.scalars(sa.select(Model))).all()
     assert {model.training_session_id for model in models} == {parent.id, child.id}
+
+
+async def test_a_worker_that_dies_while_it_stores_the_last_state_costs_nothing(
+    resources: Resources, tmp_path: Path
+) -> None:
+    training = await begin(resources, tmp_path, steps=6)
+    saves = ("checkpoint", str(checkpoint(tmp_path / "ready", 6)))
+    tell_trainer(resources, saves, ("wait_for", "on"), *success(tmp_path))
+    hanging = Troubled(resources.storage, hangs=True)
+    async with on_duty(gpu_worker(replace(resources, storage=hanging))):  # type: ignore[arg-type]
+        await until(lambda: hanging.puts == 1)  # while it trains
+        (training.workdir.root / "on").touch()
+        await until(lambda: hanging.puts == 2, 30)  # at its end
+    assert await stored_steps(training) == []
+
+    async with on_duty(gpu_worker(resources)):
+        assert await ended(training) == "completed"
+    assert await stored_steps(training) == [6]
+    assert training.runs == 1
 
 
 async def test_the_parents_state_stays_as_long_as_a_child_counts_on_it(
