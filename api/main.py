@@ -17,6 +17,11 @@ from api.routes import (
     assets,
     batches,
     canvas,
+    dataset_captions,
+    dataset_export,
+    dataset_image_files,
+    dataset_images,
+    dataset_versions,
     datasets,
     docs,
     door,
@@ -51,7 +56,7 @@ GZIP_BYTES = 1000
 GZIP_LEVEL = 5
 NOT_SMALLER = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/*", "application/octet-stream")
 """Pictures and LoRAs are dense already, and progress must not wait in a buffer."""
-ASKED = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range", "If-None-Match"]
+ASKED = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range", "If-Match", "If-None-Match"]
 TOLD = ["ETag", "Content-Range", "Content-Disposition", "Location", "Retry-After", "Idempotency-Replayed"]
 """Headers that web pages of another origin may send, and read."""
 DESCRIPTION = "Train LoRAs with SimpleTuner and make pictures with ComfyUI on one GPU. Errors are RFC 9457 problems."
@@ -85,9 +90,10 @@ def create_app(settings: Settings) -> FastAPI:
     _stand_before(app, settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
+    sets = (datasets, dataset_images, dataset_image_files, dataset_captions, dataset_versions, dataset_export)
     trainings = (training_presets, training, training_continue, training_checkpoints, training_grid)
     library = (model_imports, models, model_cards)
-    for module in (health, docs, door, datasets, *trainings, progress, *pictures, *library, jobs, webhooks):
+    for module in (health, docs, door, *sets, *trainings, progress, *pictures, *library, jobs, webhooks):
         app.include_router(module.router)
     openapi.describe(app)
     return app
@@ -104,7 +110,7 @@ def _stand_before(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.masuka_cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=ASKED,
             expose_headers=TOLD,
         )

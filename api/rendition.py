@@ -24,11 +24,11 @@ _PNG_HEADER_BYTES = 33
 
 
 def make_thumbnail(source: Path, target: Path, side: int) -> None:
-    """A WebP that fits into a square of `side` pixels; never larger than the picture. Blocks.
+    """A WebP that fits into a square of `side` pixels; never larger than the picture, a PNG, JPEG or WebP. Blocks.
 
     Raises ConflictError `file_damaged`.
     """
-    small, _ = _read(source)
+    small, _ = _read(source, formats=("PNG", "JPEG", "WEBP"), least=side)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     small.save(target, "WEBP", quality=THUMBNAIL_QUALITY)
 
@@ -77,10 +77,14 @@ def with_even_chunks(webp: bytes) -> bytes:
     return bytes(data)
 
 
-def _read(source: Path) -> tuple[Image.Image, Mapping[str, str]]:
-    """The pixels, and the texts beside them."""
+def _read(
+    source: Path, formats: tuple[str, ...] = ("PNG",), least: int | None = None
+) -> tuple[Image.Image, Mapping[str, str]]:
+    """The pixels, and the texts beside them; a JPEG with fewer pixels than it has when `least` on a side will do."""
     try:
-        with Image.open(source, formats=("PNG",)) as image:
+        with Image.open(source, formats=formats) as image:
+            if least is not None:
+                image.draft(None, (2 * least, 2 * least))  # spares most of the decoding, and shows no loss when halved
             image.load()  # texts may stand behind the pixels, too
             picture = image.convert("RGBA" if image.has_transparency_data else "RGB")
             texts: Mapping[str, str] = getattr(image, "text", {})
@@ -89,7 +93,7 @@ def _read(source: Path) -> tuple[Image.Image, Mapping[str, str]]:
             f"The picture's file is damaged: {exc}",
             code="file_damaged",
             value=source.name,
-            hint="GET /api/assets/{id}/recreate has the request that makes it again.",
+            hint="GET /api/assets/{id}/recreate has the request that makes an asset again; else upload it again.",
         ) from exc
     picture.info.clear()
     return picture, texts

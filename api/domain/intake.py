@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from api.domain.manifest import Manifest
 from api.domain.upload import IncomingFile, Refusal, pair_key, shown, unique_stems
 from api.errors import InputError
 
@@ -97,6 +98,8 @@ class Intake:
 
     images: tuple[TakenImage, ...]
     report: tuple[ReportEntry, ...]
+    manifest: Manifest | None = None
+    """Where the upload is what a dataset was exported to."""
 
 
 def plan(images: Iterable[IncomingFile], captions: Mapping[str, Caption]) -> list[Candidate]:

@@ -16,6 +16,7 @@ BYTES_PER_MB = 1024 * 1024
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 CAPTION_SUFFIX = ".txt"
 ARCHIVE_SUFFIX = ".zip"
+MANIFEST_NAME = "masuka-dataset.json"
 CLUTTER_NAMES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 CLUTTER_FOLDER = "__macosx"
 
@@ -41,6 +42,7 @@ class Refusal(StrEnum):
     CAPTION_WITHOUT_IMAGE = "caption_without_image"
     DUPLICATE_CAPTION = "duplicate_caption"
     EMPTY_CAPTION = "empty_caption"
+    MANIFEST_INVALID = "manifest_invalid"
     ENCRYPTED = "encrypted"
     SYMLINK = "symlink"
     CORRUPT_ENTRY = "corrupt_entry"
@@ -50,6 +52,8 @@ class FileKind(StrEnum):
     IMAGE = "image"
     CAPTION = "caption"
     ARCHIVE = "archive"
+    MANIFEST = "manifest"
+    """What an exported zip says of itself."""
     CLUTTER = "clutter"
     """What operating systems leave in folders and zips; ignored without a word."""
 
@@ -123,6 +127,8 @@ def file_kind(filename: str) -> FileKind:
     name = path.name.lower()
     if name in CLUTTER_NAMES or name.startswith("._") or path.parts[0].lower() == CLUTTER_FOLDER:
         return FileKind.CLUTTER
+    if str(path) == MANIFEST_NAME:
+        return FileKind.MANIFEST
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return FileKind.IMAGE

@@ -18,7 +18,8 @@ from api.domain.intake import (
     plan,
     refuse_duplicates,
 )
-from api.domain.upload import FileKind, IncomingFile, Refusal, UploadLimits, file_kind, pair_key
+from api.domain.manifest import Manifest, read_manifest
+from api.domain.upload import MANIFEST_NAME, FileKind, IncomingFile, Refusal, UploadLimits, file_kind, pair_key
 from api.errors import InputError
 from api.intake.archive import Unpacked, unpack
 from api.intake.images import take_image
@@ -40,6 +41,7 @@ class _Batch:
     candidates: list[Candidate]
     captions: dict[str, Caption]
     refused: list[ReportEntry]
+    manifest: Manifest | None
 
 
 async def run_intake(
@@ -79,6 +81,7 @@ def _prepare(files: Sequence[IncomingFile], limits: UploadLimits, workdir: Path)
     refused = list(unpacked.refused)
     images: list[IncomingFile] = []
     captions: dict[str, Caption] = {}
+    manifest: Manifest | None = None
     for file in unpacked.files:
         try:
             kind = file_kind(file.filename)
@@ -87,10 +90,12 @@ def _prepare(files: Sequence[IncomingFile], limits: UploadLimits, workdir: Path)
                 continue
             if kind is FileKind.CAPTION:
                 _add_caption(file, captions)
+            if kind is FileKind.MANIFEST:
+                manifest = read_manifest(file.path)
         except InputError as exc:
             refused.append(ReportEntry.refused(file.filename, exc))
         file.path.unlink()
-    return _Batch(plan(images, captions), captions, refused)
+    return _Batch(plan(images, captions), captions, refused, manifest)
 
 
 def _unpack_if_zip(files: Sequence[IncomingFile], limits: UploadLimits, folder: Path) -> Unpacked:
@@ -154,7 +159,9 @@ def _settle(batch: _Batch, outcomes: Sequence[Outcome]) -> Intake:
     report += [caption_verdict(caption, key, candidate_keys, taken_keys) for key, caption in batch.captions.items()]
     if not images:
         raise NoUsableImagesError(tuple(report))
-    return Intake(tuple(images), tuple(report))
+    if batch.manifest is not None:
+        report.append(ReportEntry.taken(MANIFEST_NAME))
+    return Intake(tuple(images), tuple(report), batch.manifest)
 
 
 def _remove_all_but(images: Sequence[TakenImage], outcomes: Sequence[Outcome]) -> None:

@@ -32,6 +32,19 @@ EXAMPLE: dict[str, Any] = {
     "dataset_metadata": {"trigger_word": "ohwx", "caption_style": None, "preprocessing_params": None},
     "created_at": "2026-11-22T10:00:00Z",
     "updated_at": "2026-11-22T10:00:02Z",
+    "revision": 3,
+}
+IMAGE_EXAMPLE: dict[str, Any] = {
+    "id": "9f86d081-884c-4d65-9a2f-eaa0c55ad015",
+    "position": 0,
+    "filename": "1.png",
+    "width": 1024,
+    "height": 1024,
+    "size_bytes": 1482113,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "caption": "ohwx, a portrait in front of a window",
+    "caption_source": "uploaded",
+    "caption_provenance": {},
 }
 
 
@@ -47,6 +60,7 @@ class DatasetOut(BaseModel):
     dataset_metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+    revision: int = Field(description="Counts the changes of images and captions; as an ETag good for `If-Match`.")
 
 
 class FileReport(BaseModel):
@@ -70,20 +84,22 @@ class DatasetCreated(DatasetOut):
 
 
 class ImageOut(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": IMAGE_EXAMPLE})
 
     id: UUID
+    position: int = Field(description="Orders the images; not without gaps.")
     filename: str
     width: int
     height: int
     size_bytes: int
     sha256: str
     caption: str
-    caption_source: str
+    caption_source: str = Field(description="`uploaded`, `manual`, `none`, or the captioner that has written it.")
+    caption_provenance: dict[str, Any] = Field(description="Of a caption that a machine has written.")
 
 
 class DatasetDetail(DatasetOut):
-    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE, "images": []}})
+    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE, "images": [IMAGE_EXAMPLE]}})
 
     images: list[ImageOut]
 

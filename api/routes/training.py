@@ -30,6 +30,7 @@ EXAMPLE: dict[str, Any] = {
     "id": "1c9f8e6f-3a0b-4c57-9d5e-0d6f3c8f2b11",
     "name": "ohwx",
     "dataset_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
+    "dataset_version_id": "0b822cd1-5d6c-45b0-8f00-a089f86d0818",
     "parent_session_id": None,
     "start_step": 0,
     "model_type": "flux_image",
@@ -56,6 +57,7 @@ class SessionOut(Waits):
     id: UUID
     name: str
     dataset_id: UUID | None
+    dataset_version_id: UUID | None = Field(description="What it is trained on; GET /api/datasets/{id}/versions/{id}.")
     parent_session_id: UUID | None = Field(description="The session that this one was extended or cloned from.")
     start_step: int = Field(description="Where the parent's state was taken up; 0: it began from nothing.")
     model_type: str

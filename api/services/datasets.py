@@ -1,7 +1,7 @@
 """Datasets: taken in whole or not at all, read, and deleted with their files."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +17,22 @@ from api.db import Sessions
 from api.domain.caption import with_trigger_word
 from api.domain.intake import Intake, ReportEntry, TakenImage
 from api.domain.job import Kind, Status
+from api.domain.manifest import Manifest
 from api.domain.text import JsonObject, Name
 from api.domain.upload import IncomingFile, UploadLimits
 from api.errors import ConflictError, NotFoundError, StorageError
 from api.intake.run import run_intake
 from api.lease import NOBODY, new_owner, owner_is_dead
-from api.models import Dataset, DatasetImage, TrainingSession
+from api.models import (
+    Dataset,
+    DatasetImage,
+    DatasetThumbnail,
+    DatasetVersion,
+    DatasetVersionImage,
+    TrainingSession,
+)
 from api.models.base import utcnow
+from api.services import dataset_edits
 from api.storage import Storage
 
 log = structlog.get_logger(__name__)
@@ -70,13 +79,13 @@ async def create(
     Raises InputError with nothing kept when no file is usable.
     """
     intake = await run_intake(files, limits, workdir)
-    dataset, images = _rows(form, intake)
+    dataset, images = _rows(_completed(form, intake.manifest), intake)
     async with sessions.begin() as first:
         first.add(dataset)
         await first.flush()
         first.add_all(images)
     try:
-        await _store(storage, images, intake.images)
+        await store(storage, images, intake.images)
         await session.merge(_finished(dataset))
         await session.flush()
     except BaseException:
@@ -85,12 +94,25 @@ async def create(
     return Created(dataset, intake.report)
 
 
+def _completed(form: DatasetForm, manifest: Manifest | None) -> DatasetForm:
+    """What an exported dataset was, unless the request says otherwise."""
+    if manifest is None:
+        return form
+    said = form.model_dump(exclude_none=True)
+    was = manifest.model_dump(include={"trigger_word", "caption_style", "preprocessing_params"})
+    return DatasetForm.model_construct(**{**was, **said})
+
+
 def _rows(form: DatasetForm, intake: Intake) -> tuple[Dataset, list[DatasetImage]]:
     dataset_id = uuid4()
     prefix = f"datasets/{dataset_id}"
     images = [
-        _image_row(dataset_id, prefix, number, image, form.trigger_word) for number, image in enumerate(intake.images)
+        image_row(dataset_id, number, f"{prefix}/{number:05d}-{image.path.name.lower()}", image, form.trigger_word)
+        for number, image in enumerate(intake.images)
     ]
+    if intake.manifest is not None:
+        for row, image in zip(images, intake.images, strict=True):
+            as_exported(row, image, intake.manifest, form.trigger_word)
     metadata = form.model_dump(exclude={"name"}) | {OWNER: new_owner()}
     dataset = Dataset(
         id=dataset_id,
@@ -103,12 +125,12 @@ def _rows(form: DatasetForm, intake: Intake) -> tuple[Dataset, list[DatasetImage
     return dataset, images
 
 
-def _image_row(dataset_id: UUID, prefix: str, number: int, image: TakenImage, trigger_word: str | None) -> DatasetImage:
+def image_row(dataset_id: UUID, position: int, key: str, image: TakenImage, trigger_word: str | None) -> DatasetImage:
     return DatasetImage(
         dataset_id=dataset_id,
-        position=number,
+        position=position,
         filename=image.original_name,
-        key=f"{prefix}/{number:05d}-{image.path.name.lower()}",
+        key=key,
         sha256=image.sha256,
         size_bytes=image.size,
         width=image.width,
@@ -118,7 +140,19 @@ def _image_row(dataset_id: UUID, prefix: str, number: int, image: TakenImage, tr
     )
 
 
-async def _store(storage: Storage, rows: Sequence[DatasetImage], images: Sequence[TakenImage]) -> None:
+def as_exported(row: DatasetImage, image: TakenImage, manifest: Manifest, trigger_word: str | None) -> None:
+    """The name and the caption that the image had; the caption without the trigger word if it had none, either."""
+    entry = manifest.images.get(image.original_name)
+    if entry is None:
+        return
+    row.filename = entry.filename
+    if manifest.trigger_word == trigger_word:
+        row.caption = image.caption or ""
+    row.caption_source = entry.caption_source
+    row.caption_provenance = entry.caption_provenance
+
+
+async def store(storage: Storage, rows: Sequence[DatasetImage], images: Sequence[TakenImage]) -> None:
     """Store every image, read back. The first failure ends the others too."""
     turn = asyncio.Semaphore(PARALLEL_UPLOADS)
 
@@ -156,9 +190,10 @@ async def get(session: AsyncSession, dataset_id: UUID) -> Dataset:
 
 
 async def images(session: AsyncSession, dataset_id: UUID) -> list[DatasetImage]:
-    query = (
-        sa.select(DatasetImage).where(col(DatasetImage.dataset_id) == dataset_id).order_by(col(DatasetImage.position))
-    )
+    """In their order, read anew."""
+    mine = sa.select(DatasetImage).where(col(DatasetImage.dataset_id) == dataset_id)
+    order = (col(DatasetImage.position), col(DatasetImage.id))
+    query = mine.order_by(*order).execution_options(populate_existing=True)
     return list((await session.scalars(query)).all())
 
 
@@ -170,7 +205,7 @@ async def delete(session: AsyncSession, dataset_id: UUID) -> None:
 
     Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it waits or runs.
     """
-    dataset = await get(session, dataset_id)
+    dataset = await dataset_edits.hold(session, dataset_id)
     active = (Status.PENDING.value, Kind.TRAINING.running_word)
     users = await session.scalar(
         sa.select(sa.func.count())
@@ -185,25 +220,35 @@ async def delete(session: AsyncSession, dataset_id: UUID) -> None:
             hint="Cancel it first, or wait for its end.",
         )
     mine = col(TrainingSession.dataset_id) == dataset_id
-    await session.execute(sa.update(TrainingSession).where(mine).values(dataset_id=None))
+    await session.execute(sa.update(TrainingSession).where(mine).values(dataset_id=None, dataset_version_id=None))
     dataset.is_processed = False
     dataset.dataset_metadata = {**dataset.dataset_metadata, OWNER: NOBODY}
     await session.flush()
 
 
-async def _delete_files(storage: Storage, rows: Sequence[DatasetImage]) -> None:
+async def _files(session: AsyncSession, dataset_id: UUID) -> set[str]:
+    """All that the storage has of the dataset, its versions and its thumbnails."""
+    mine = col(DatasetImage.dataset_id) == dataset_id
+    small = sa.select(col(DatasetThumbnail.storage_path)).join(DatasetImage).where(mine)
+    version = col(DatasetVersion.dataset_id) == dataset_id
+    older = sa.select(col(DatasetVersionImage.key)).join(DatasetVersion).where(version)
+    keys = sa.union(sa.select(col(DatasetImage.key)).where(mine), small, older)
+    return set(await session.scalars(keys))
+
+
+async def _delete_files(storage: Storage, keys: Collection[str]) -> None:
     turn = asyncio.Semaphore(PARALLEL_UPLOADS)
 
     async def remove(key: str) -> None:
         async with turn:
             await storage.delete(key)
 
-    await asyncio.gather(*(remove(row.key) for row in rows))
+    await asyncio.gather(*(remove(key) for key in keys))
 
 
 async def _discard(sessions: Sessions, storage: Storage, dataset_id: UUID) -> None:
     async with sessions.begin() as session:
-        await _delete_files(storage, await images(session, dataset_id))
+        await _delete_files(storage, await _files(session, dataset_id))
         await session.execute(sa.delete(Dataset).where(col(Dataset.id) == dataset_id))
 
 

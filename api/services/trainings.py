@@ -14,7 +14,7 @@ from api.domain.training import FluxDefaults, FluxTrainingConfig, FluxTrainingRe
 from api.domain.webhook import WebhookUrl
 from api.errors import ConflictError, NotFoundError
 from api.models import Job, TrainingSession
-from api.services import bases, datasets, trainer_options, webhooks
+from api.services import bases, dataset_versions, datasets, trainer_options, webhooks
 from api.services.presets import presets
 from api.settings import Settings
 
@@ -62,7 +62,10 @@ async def submit(
     stored: dict[str, Any] = config.model_dump(mode="json")
     stored |= {"base_model": base_model, "trigger_word": config.trigger_word or dataset.trigger_word}
     stored |= {"preset": request.preset} if request.preset else {}
-    row = TrainingSession(name=request.name or dataset.name, dataset_id=dataset.id, config=stored)
+    version = await dataset_versions.current(session, dataset.id)
+    row = TrainingSession(
+        name=request.name or dataset.name, dataset_id=dataset.id, dataset_version_id=version.id, config=stored
+    )
     return await add(session, row, webhooks.receiver(settings, request.webhook_url))
 
 

@@ -4,7 +4,7 @@ A file is announced before it is stored, and the announcement goes away in the t
 stays, its owner died in between. A file that is deleted is announced in the transaction that deletes its row.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,17 @@ from sqlmodel import col
 from api.db import DATABASE_ERRORS, Sessions
 from api.errors import StorageError
 from api.lease import NOBODY, owner_is_dead
-from api.models import GeneratedAsset, InputImage, Model, Thumbnail, TrainingCandidate, UnrecordedFile
+from api.models import (
+    DatasetImage,
+    DatasetThumbnail,
+    DatasetVersionImage,
+    GeneratedAsset,
+    InputImage,
+    Model,
+    Thumbnail,
+    TrainingCandidate,
+    UnrecordedFile,
+)
 from api.models.base import utcnow
 from api.see_through import see_through
 from api.storage import Storage
@@ -26,8 +36,10 @@ log = structlog.get_logger(__name__)
 
 ABANDONED = timedelta(hours=24)
 """Nobody stores one file for so long: its owner died on another host, such as a container that is no more."""
-NAMING: tuple[Any, ...] = (Model, TrainingCandidate, GeneratedAsset, InputImage, Thumbnail)
+NAMING: tuple[Any, ...] = (Model, TrainingCandidate, GeneratedAsset, InputImage, Thumbnail, DatasetThumbnail)
 """The tables whose `storage_path` names a file; one that was promoted is named by two rows."""
+KEYED: tuple[Any, ...] = (DatasetImage, DatasetVersionImage)
+"""The tables whose `key` does; of one picture in several versions there are several rows."""
 
 
 @asynccontextmanager
@@ -36,20 +48,27 @@ async def unrecorded(sessions: Sessions, storage: Storage, key: str, owner: str)
 
     When he fails or is stopped instead, the storage has nothing under `key` afterwards.
     """
+    async with all_unrecorded(sessions, storage, [key], owner):
+        yield
+
+
+@asynccontextmanager
+async def all_unrecorded(sessions: Sessions, storage: Storage, keys: Sequence[str], owner: str) -> AsyncIterator[None]:
+    """The same for several files at once."""
     async with sessions.begin() as session:
-        session.add(UnrecordedFile(key=key, owner=owner))
+        session.add_all(UnrecordedFile(key=key, owner=owner) for key in keys)
     try:
         yield
     except DATABASE_ERRORS:
         raise  # whether it was recorded nobody can say now; once the owner is gone, the rows can
     except BaseException:
-        await see_through(_discard_now(sessions, storage, key))
+        await see_through(_discard_now(sessions, storage, keys))
         raise
 
 
-async def recorded(session: AsyncSession, key: str) -> None:
-    """In the transaction that writes `key` on the row it is for."""
-    await session.execute(sa.delete(UnrecordedFile).where(col(UnrecordedFile.key) == key))
+async def recorded(session: AsyncSession, *keys: str) -> None:
+    """In the transaction that writes `keys` on the rows they are for."""
+    await session.execute(sa.delete(UnrecordedFile).where(col(UnrecordedFile.key).in_(keys)))
 
 
 def dismiss(session: AsyncSession, key: str) -> None:
@@ -73,9 +92,10 @@ async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
     return len(abandoned)
 
 
-async def _discard_now(sessions: Sessions, storage: Storage, key: str) -> None:
+async def _discard_now(sessions: Sessions, storage: Storage, keys: Sequence[str]) -> None:
     try:
-        await _discard(sessions, storage, key)
+        for key in keys:
+            await _discard(sessions, storage, key)
     except (StorageError, *DATABASE_ERRORS) as exc:
         log.warning("file_not_discarded", key=key, error=str(exc))  # `discard_abandoned` will, one day
 
@@ -91,5 +111,5 @@ async def _discard(sessions: Sessions, storage: Storage, key: str) -> None:
 
 
 async def _is_named(session: AsyncSession, key: str) -> bool:
-    paths = (col(table.storage_path) for table in NAMING)
+    paths = [col(table.storage_path) for table in NAMING] + [col(table.key) for table in KEYED]
     return bool(await session.scalar(sa.select(sa.or_(*(sa.exists().where(path == key) for path in paths)))))

@@ -1,12 +1,13 @@
 """The files of a dataset where the trainer reads them."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from api.domain.caption import with_trigger_word
 from api.errors import EngineError
-from api.models import DatasetImage, TrainingSession
+from api.models import DatasetPicture, TrainingSession
 from api.storage import Storage
 from api.tasks.attempt import Attempt
 from api.tasks.patience import patiently
@@ -14,7 +15,9 @@ from api.tasks.patience import patiently
 PARALLEL_FETCHES = 8
 
 
-async def provide_dataset(attempt: Attempt, images: list[DatasetImage], folder: Path, row: TrainingSession) -> None:
+async def provide_dataset(
+    attempt: Attempt, images: Sequence[DatasetPicture], folder: Path, row: TrainingSession
+) -> None:
     """The pictures with their captions, under names of ours.
 
     Raises EngineError `dataset_gone`, `dataset_files_missing` or `dataset_files_damaged`.
@@ -28,7 +31,7 @@ async def provide_dataset(attempt: Attempt, images: list[DatasetImage], folder: 
         )
     turn = asyncio.Semaphore(PARALLEL_FETCHES)
 
-    async def provide(image: DatasetImage) -> None:
+    async def provide(image: DatasetPicture) -> None:
         path = folder / image.key.rpartition("/")[2]
         # The trainer needs some text for every picture: without any, the name of what is learnt.
         caption = with_trigger_word(image.caption, row.config["trigger_word"]) or row.name
@@ -45,7 +48,7 @@ async def provide_dataset(attempt: Attempt, images: list[DatasetImage], folder: 
         raise failed.exceptions[0] from None
 
 
-async def _fetch(storage: Storage, image: DatasetImage, path: Path) -> None:
+async def _fetch(storage: Storage, image: DatasetPicture, path: Path) -> None:
     """A picture of the dataset, as it was uploaded, or nothing."""
     try:
         stored = await storage.get_file(image.key, path)
@@ -56,5 +59,5 @@ async def _fetch(storage: Storage, image: DatasetImage, path: Path) -> None:
         raise _damaged("dataset_files_damaged", f"{image.filename} has changed in the storage.", image)
 
 
-def _damaged(code: str, detail: str, image: DatasetImage) -> EngineError:
+def _damaged(code: str, detail: str, image: DatasetPicture) -> EngineError:
     return EngineError(detail, code=code, value=image.key, hint="Upload the dataset again.")

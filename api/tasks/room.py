@@ -10,7 +10,7 @@ from api.domain.disk import CHECKPOINT_LORAS, picture_bytes, shown_bytes, traini
 from api.domain.engine import InstalledBase
 from api.engines import locate
 from api.errors import JobError
-from api.models import DatasetImage, GeneratedAsset, TrainingSession
+from api.models import DatasetPicture, GeneratedAsset, TrainingSession
 from api.services.checkpoints import folder_key
 from api.services.trainings import config_of
 from api.storage import Storage
@@ -70,7 +70,7 @@ async def training_need(
     storage: Storage,
     row: TrainingSession,
     base: InstalledBase,
-    images: Sequence[DatasetImage],
+    images: Sequence[DatasetPicture],
     workdir: Workdir,
     loras_kept: int = CHECKPOINT_LORAS,
 ) -> Need:

@@ -17,7 +17,7 @@ from api.engines.facts import facts
 from api.errors import EngineError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
-from api.services import candidates, datasets, jobs, trainer_options
+from api.services import candidates, dataset_versions, jobs, trainer_options
 from api.services.trainings import config_of
 from api.tasks.attempt import Attempt
 from api.tasks.candidates import collect_at_end
@@ -51,7 +51,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
     """
     async with attempt.resources.sessions() as session:
         row = await _session_of(session, attempt)
-        images = await datasets.images(session, row.dataset_id) if row.dataset_id else []
+        images = await dataset_versions.trained_on(session, row)
     workdir = workdir_of(kit.settings, row.id)
     base = kit.base(row.config["base_model"])
     loras_kept = kit.settings.masuka_checkpoint_loras

@@ -30,6 +30,25 @@ async def _nothing_is_left_behind(service: Service) -> AsyncIterator[None]:
 BY_ID = [
     ("GET", "/api/datasets/{}", "dataset_not_found"),
     ("DELETE", "/api/datasets/{}", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/images", "dataset_not_found"),
+    ("POST", "/api/datasets/{}/images", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/images/{}", "dataset_not_found"),
+    ("PUT", "/api/datasets/{}/images/{}", "dataset_not_found"),
+    ("DELETE", "/api/datasets/{}/images/{}", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/images/{}/file", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/images/{}/thumbnail", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/captions", "dataset_not_found"),
+    ("PATCH", "/api/datasets/{}/captions", "dataset_not_found"),
+    ("PUT", "/api/datasets/{}/captions/{}", "dataset_not_found"),
+    ("POST", "/api/datasets/{}/captions/replace", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/captions/edits", "dataset_not_found"),
+    ("POST", "/api/datasets/{}/captions/undo", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/versions", "dataset_not_found"),
+    ("POST", "/api/datasets/{}/versions", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/versions/{}", "dataset_not_found"),
+    ("POST", "/api/datasets/{}/versions/{}/restore", "dataset_not_found"),
+    ("DELETE", "/api/datasets/{}/versions/{}", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/export", "dataset_not_found"),
     ("GET", "/api/training/{}", "session_not_found"),
     ("POST", "/api/training/{}/cancel", "session_not_found"),
     ("POST", "/api/training/{}/resume", "session_not_found"),
@@ -71,19 +90,30 @@ BY_ID = [
 ]
 
 
+BODIES: dict[str, dict[str, Any]] = {
+    "/api/datasets/{}/captions": {"captions": [{"image_id": NOBODY, "caption": "x"}]},
+    "/api/datasets/{}/captions/{}": {"caption": "x"},
+    "/api/datasets/{}/captions/replace": {"find": "x"},
+    "/api/training/{}/extend": {"steps": 1},
+    "/api/training/{}/clone": {"steps": 1},
+    "/api/training/{}/grid": {"prompts": ["x"]},
+    "/api/training/{}/checkpoints/1/promote": {},
+}
+"""Of routes that look at an id only with a body that is right."""
+
+
 @pytest.mark.parametrize(("method", "path", "code"), BY_ID)
 async def test_an_unknown_id_is_not_found(service: Service, method: str, path: str, code: str) -> None:
-    sent: dict[str, Any] | None = {"steps": 1} if path.endswith(("/extend", "/clone")) else None
-    sent = {"prompts": ["x"]} if path.endswith("/grid") else sent
-    sent = {} if method == "PATCH" or path.endswith("/promote") else sent
-    body = assert_problem(await service.client.request(method, path.format(NOBODY), json=sent), 404, code)
+    sent = BODIES.get(path, {} if method == "PATCH" else None)
+    response = await service.client.request(method, path.replace("{}", NOBODY), json=sent)
+    body = assert_problem(response, 404, code)
     assert body["value"] == NOBODY
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in BY_ID])
 async def test_a_malformed_id_is_refused(service: Service, method: str, path: str) -> None:
     for junk in ("nonsense", "1", f"{NOBODY}0", "%00", "%ff", "x" * 5000):
-        response = await service.client.request(method, path.format(junk))
+        response = await service.client.request(method, path.replace("{}", junk))
         assert assert_problem(response, 422, "validation_failed")["errors"][0]["loc"][0] == "path"
 
 

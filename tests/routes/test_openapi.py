@@ -61,6 +61,7 @@ async def test_every_operation_has_an_example_of_what_it_takes_and_gives(service
                 "image/webp",
                 "image/jpeg",
                 "application/octet-stream",
+                "application/zip",
             }
             if "content" in response and not binary and _example(document, response["content"]) is None:
                 lacking.append(f"{name}: {status}")
