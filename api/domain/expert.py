@@ -8,7 +8,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -74,7 +74,9 @@ _OUTSIDE = (
 )
 _DECIDED = {
     rf"(.*_)?({_OUTSIDE})(_.*)?": "it has to do with files, programs or other machines",
-    r"(num_)?(ema_)?(validation|eval|evaluation)(_.*)?": "sample pictures are made as the request's own fields say",
+    r"(num_)?(ema_)?(validate|validation|eval|evaluation)(_.*)?": "sample pictures are made as the request's fields say",
+    r"(crepa|irepa|urepa)(_.*)?|(.*_)?nsfw(_.*)?": "it loads a further model from the internet, with its code",
+    r"disk_low_.*": "MASUKA waits for disk space itself",
     r"(fsdp|deepspeed|accelerate|context_parallel|dynamo|machine|num_machines|num_processes|local)(_.*)?": (
         "one trainer runs on one GPU"
     ),
@@ -92,12 +94,15 @@ _DECIDED = {
     ),
     r"num_train_epochs|ignore_final_epochs|disable_benchmark": "a training ends after its steps",
 }
+_FETCHED_CHOICE = re.compile(rf"(.*[-_+])?({_OUTSIDE})([-_+].*)?")
+"""As `flash-attn-3-hub`, which downloads a program."""
 _REASONS = {re.compile(pattern): reason for pattern, reason in _DECIDED.items()}
 
 
 def offered(options: Options, family: str) -> list[Option]:
     """What a request may set for a base model of this family."""
-    return [option for option in options.values() if _refusal(option, family) is None]
+    found = [option for option in options.values() if _refusal(option, family) is None]
+    return [replace(option, choices=_safe(option.choices)) for option in found]
 
 
 def check(expert: Mapping[str, Value], options: Options, version: str, family: str) -> None:
@@ -144,9 +149,10 @@ def _wrong(option: Option, value: Value) -> str | None:
     """Why the option cannot be this; None if it can."""
     if not _is_of_kind(option, value):
         return f"must be {_KINDS[option.kind]}, got {value!r}."
-    if option.choices and value not in option.choices:
-        listed = ", ".join(map(str, option.choices))
-        near = difflib.get_close_matches(str(value), map(str, option.choices), n=1)
+    choices = _safe(option.choices)
+    if option.choices and value not in choices:
+        listed = ", ".join(map(str, choices))
+        near = difflib.get_close_matches(str(value), map(str, choices), n=1)
         return f"must be one of: {listed}" + (f"; did you mean {near[0]}?" if near else ".")
     if isinstance(value, int | float):
         if not math.isfinite(value) or abs(value) > LARGEST:
@@ -156,6 +162,10 @@ def _wrong(option: Option, value: Value) -> str | None:
         if option.most is not None and value > option.most:
             return f"must be at most {option.most:g}."
     return None
+
+
+def _safe(choices: tuple[str | int | float, ...]) -> tuple[str | int | float, ...]:
+    return tuple(choice for choice in choices if not _FETCHED_CHOICE.fullmatch(str(choice)))
 
 
 _KINDS = {

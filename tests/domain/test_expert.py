@@ -60,6 +60,21 @@ def test_nothing_reaches_files_programs_other_machines_or_what_masuka_decides(
     assert message.startswith(f"expert.{name}: not for requests: ")
 
 
+@pytest.mark.parametrize("name", ["crepa_enabled", "urepa_lambda", "enable_nsfw_check", "disk_low_action"])
+def test_nothing_that_newer_versions_would_fetch_or_run_is_allowed(name: str) -> None:
+    assert refused("4.8.0", **{name: 1})[0][0] == "expert_option_reserved"
+
+
+def test_a_choice_that_is_fetched_from_the_internet_is_none() -> None:
+    assert "flash-attn-3-hub" in options_of("4.8.0")["attention_mechanism"].choices
+    ((code, message),) = refused("4.8.0", attention_mechanism="flash-attn-3-hub")
+    assert code == "expert_value_invalid"
+    assert "flash-attn-3" in message
+    assert "-hub" not in message
+    (shown,) = [one for one in offered(options_of("4.8.0"), "flux") if one.name == "attention_mechanism"]
+    assert not [choice for choice in shown.choices if "hub" in str(choice)]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_nothing_that_is_offered_takes_free_text(version: str) -> None:
     found = offered(options_of(version), "flux")
