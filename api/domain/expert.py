@@ -74,7 +74,7 @@ _OUTSIDE = (
 )
 _DECIDED = {
     rf"(.*_)?({_OUTSIDE})(_.*)?": "it has to do with files, programs or other machines",
-    r"(num_)?(ema_)?(validate|validation|eval|evaluation)(_.*)?": "sample pictures are made as the request's fields say",
+    r"(num_)?(ema_)?(validate|validation|eval|evaluation)(_.*)?": "samples are made as the request's own fields say",
     r"(crepa|irepa|urepa)(_.*)?|(.*_)?nsfw(_.*)?": "it loads a further model from the internet, with its code",
     r"disk_low_.*": "MASUKA waits for disk space itself",
     r"(fsdp|deepspeed|accelerate|context_parallel|dynamo|machine|num_machines|num_processes|local)(_.*)?": (
