@@ -73,7 +73,7 @@ async def has(training: Training, *steps: int) -> None:
     async def there() -> bool:
         return [row.step for row in await found(training)] == list(steps)
 
-    await until_async(there)
+    await until_async(there, 20)
 
 
 async def test_each_is_ready_while_the_training_runs_with_its_alpha_and_its_loss(
@@ -238,7 +238,7 @@ async def test_a_trainer_that_begins_anew_takes_the_place_of_what_was_there(
         async def replaced() -> bool:
             return [row.rank for row in await found(training)] == [5]
 
-        await until_async(replaced)
+        await until_async(replaced, 20)
         await again.cancel()
         await ended(again)
     async with resources.sessions() as session:
