@@ -1,6 +1,11 @@
-"""Which process is which, as Linux knows it. Standard library only."""
+"""Which process is which, as Linux knows it, and what a child may know. Standard library only."""
 
+import signal
+from collections.abc import Mapping
 from pathlib import Path
+
+_PASSED = {"HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"}
+_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "PYTORCH_", "TORCH", "TRITON_")
 
 
 def process_start(pid: int) -> int | None:
@@ -24,3 +29,16 @@ def stat_of(pid: int) -> list[str] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return text[text.rindex(")") + 2 :].split()
+
+
+def without_secrets(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Of our environment what a process on this machine needs that computes with torch."""
+    return {name: value for name, value in inherited.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
+
+
+def describe_exit(returncode: int) -> str:
+    """For people: how a process ended."""
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    name = signal.Signals(-returncode).name
+    return f"{name}, perhaps out of memory" if name == "SIGKILL" else name

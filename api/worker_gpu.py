@@ -1,4 +1,4 @@
-"""`python -m api.worker_gpu`: draws and trains, with a ComfyUI and trainers of its own."""
+"""`python -m api.worker_gpu`: draws, trains and captions, with a ComfyUI, trainers and captioners of its own."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ from api.domain.job import Kind, Queue
 from api.resources import Resources
 from api.tasks.canvas import serve_canvas_forever
 from api.tasks.canvas_pictures import keep_pictures_forever
+from api.tasks.caption import caption
 from api.tasks.forget import forget_forever
 from api.tasks.generate import generate
 from api.tasks.gpu import open_gpu
@@ -24,7 +25,11 @@ async def equip(resources: Resources) -> AsyncIterator[Equipment]:
         # First of all, what a worker that died has left: its training goes on before anything else takes the GPU.
         await end_lost(resources, Lapsed())
         await stop_strays(resources)
-        runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
+        runners = {
+            Kind.IMAGE: partial(generate, kit),
+            Kind.TRAINING: partial(train, kit),
+            Kind.CAPTION: partial(caption, kit),
+        }
         duties = (
             stop_strays_forever(resources),
             forget_forever(resources),

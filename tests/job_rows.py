@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from api.db import Sessions, open_database
 from api.domain.job import TERMINAL, Kind, Queue, Status, shown
-from api.models import GeneratedAsset, Job, ModelImport, TrainingSession
+from api.models import Captioning, Dataset, GeneratedAsset, Job, ModelImport, TrainingSession
 from api.models.base import utcnow
 from api.services import jobs
 from api.services.jobs import Lease
@@ -37,12 +37,17 @@ async def add(
     """A pending job and the row it is for; its id."""
     job = Job.new(kind, affinity=affinity, priority=priority)
     job.created_at, job.max_attempts = utcnow() - timedelta(seconds=seconds_ago), max_attempts
+    dataset = Dataset(name="me", storage_path="datasets/me", is_processed=True)
     subject = {
         Kind.TRAINING: TrainingSession(name="me", total_steps=100, task_id=job.id),
         Kind.IMAGE: GeneratedAsset(prompt="me", task_id=job.id),
         Kind.IMPORT: ModelImport(name="me", task_id=job.id),
+        Kind.CAPTION: Captioning(dataset_id=dataset.id, captioner="florence-2", task_id=job.id),
     }[kind]
     async with sessions.begin() as session:
+        if kind is Kind.CAPTION:
+            session.add(dataset)
+            await session.flush()
         session.add_all((job, subject))
     return job.id
 

@@ -50,6 +50,11 @@ class Service:
         for queue in queues:
             await self.resources.redis.set(workers.pulse_key(queue), said)
 
+    async def pulse_captioners(self, *names: str) -> None:
+        """What the GPU worker says of itself; with it captioners are installed."""
+        said = json.dumps({"comfyui": "asleep", "comfyui_error": None, "captioners": names})
+        await self.resources.redis.set(workers.pulse_key(Queue.GPU), said)
+
     async def dataset(self, name: str = "me", *, pictures: int = 1, **fields: str) -> dict[str, Any]:
         response = await self.upload({f"{n}.png": png(n) for n in range(pictures)}, name=name, **fields)
         assert response.status_code == 201, response.text

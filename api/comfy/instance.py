@@ -15,8 +15,9 @@ from api.comfy import memory
 from api.comfy.client import ComfyClient
 from api.comfy.errors import OUT_OF_MEMORY_HINT, EngineDied
 from api.comfy.log import ChildLog
-from api.comfy.process import accepts, describe_exit, end_group, guard
+from api.comfy.process import accepts, end_group, guard
 from api.errors import EngineError
+from api.processes import describe_exit
 
 log = structlog.get_logger(__name__)
 

@@ -67,14 +67,6 @@ async def _ended(process: Process) -> None:
             return
 
 
-def describe_exit(returncode: int) -> str:
-    """For people: how a process ended."""
-    if returncode >= 0:
-        return f"exit status {returncode}"
-    name = signal.Signals(-returncode).name
-    return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
-
-
 def free_port() -> int:
     """A loopback port that nobody listens on at the moment."""
     with socket.socket() as sock:

@@ -30,6 +30,17 @@ class TrainerInstall:
 
 
 @dataclass(frozen=True, slots=True)
+class InstalledCaptioner:
+    """A captioner whose files are all there."""
+
+    name: str
+    folder: Path
+    """Configuration, tokenizer and weights, as transformers reads them."""
+    revision: str
+    """The commit that they are of."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstalledBase:
     """A base model whose files are all there, for both engines."""
 

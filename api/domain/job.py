@@ -36,6 +36,8 @@ class Kind(StrEnum):
     IMAGE = "image"
     IMPORT = "import"
     """Of a LoRA from the web."""
+    CAPTION = "caption"
+    """Of the images of a dataset, by a captioner."""
 
     @property
     def queue(self) -> Queue:
@@ -43,12 +45,18 @@ class Kind(StrEnum):
 
     @property
     def exclusive(self) -> bool:
-        return self is Kind.TRAINING
+        return self in (Kind.TRAINING, Kind.CAPTION)
 
     @property
     def running_word(self) -> str:
         """How the API shows `running` of this kind."""
-        return {Kind.TRAINING: "training", Kind.IMAGE: "generating", Kind.IMPORT: "importing"}[self]
+        words = {
+            Kind.TRAINING: "training",
+            Kind.IMAGE: "generating",
+            Kind.IMPORT: "importing",
+            Kind.CAPTION: "captioning",
+        }
+        return words[self]
 
 
 def shown(kind: Kind, status: Status) -> str:

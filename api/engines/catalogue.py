@@ -5,7 +5,7 @@ nf4; 16 GB takes int8 with offloading), and the weights' own size for generation
 disk; a download is checked against the size and hash that the hub itself names.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from api.errors import InputError
@@ -38,6 +38,8 @@ class ModelFile:
     path: str
     target: str
     size_bytes: int
+    revision: str = field(default="main", repr=False)
+    """Not in its `repr`, by which installed base models are recognised."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Brings a base model's files from the hub, several at a time, with one progress for all."""
+"""Brings the files of base models and captioners from the hub, several at a time, with one progress for all."""
 
 import os
 import shutil
@@ -58,16 +58,20 @@ def fetch_weights(base: BaseModel, weights: Weights, folder: Path, hub: Hub, rep
             code="hf_token_missing",
             hint=f"Accept the licence at {base.licence_url}, then set HF_TOKEN to a token with read access.",
         )
-    files = base.files(weights)
+    fetch_files(base.files(weights), folder, hub, report)
+    for source, link in base.links:
+        (folder / link).parent.mkdir(parents=True, exist_ok=True)
+        (folder / link).unlink(missing_ok=True)
+        os.link(folder / source, folder / link)
+
+
+def fetch_files(files: Sequence[ModelFile], folder: Path, hub: Hub, report: Report) -> None:
+    """Download all that is missing into `folder`. Raises InstallError: `disk_full`, or what `Hub.download` raises."""
     report("asking the hub for sizes", None)
     with ThreadPoolExecutor(PARALLEL_FILES) as pool:
         jobs = list(zip(files, pool.map(hub.ask, files), strict=True))
     require_disk(folder, sum(missing_bytes(folder / file.target, told) for file, told in jobs))
     _download_all(jobs, folder, hub, report)
-    for source, link in base.links:
-        (folder / link).parent.mkdir(parents=True, exist_ok=True)
-        (folder / link).unlink(missing_ok=True)
-        os.link(folder / source, folder / link)
 
 
 def require_disk(folder: Path, needed_bytes: int) -> None:

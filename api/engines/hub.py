@@ -125,7 +125,7 @@ class Hub:
                     received(len(block))
 
     def _url(self, file: ModelFile) -> str:
-        return hf_hub_url(file.repo, file.path, endpoint=self.endpoint)
+        return hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=self.endpoint)
 
 
 def translated(exc: Exception, file: ModelFile) -> InstallError:

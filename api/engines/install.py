@@ -1,4 +1,4 @@
-"""`masuka install NAME`: puts an engine or a base model in place. Safe to repeat, to interrupt and to run again."""
+"""`masuka install NAME`: puts an engine, a base model or a captioner in place. Safe to repeat and to interrupt."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,20 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from api.domain.captioning import CaptionerName
 from api.engines import catalogue, engines, flux_tiny, gpu, locate, receipt
+from api.engines.captioners import CAPTIONERS, Captioner
 from api.engines.catalogue import GB, BaseModel, Weights
-from api.engines.fetch_weights import Report, fetch_weights, require_disk
+from api.engines.fetch_weights import Report, fetch_files, fetch_weights, require_disk
 from api.engines.hub import Hub
 from api.engines.receipt import Receipt
 from api.errors import InputError, InstallError
 from api.settings import Settings
 
 ENGINES = ("comfyui", "simpletuner")
-NAMES = (*ENGINES, *catalogue.BASE_MODELS)
-NEEDS = {"flux-tiny": ("comfyui",)}
-"""flux-tiny takes its tokenizers from ComfyUI's source."""
+NAMES = (*ENGINES, *catalogue.BASE_MODELS, *CAPTIONERS)
+NEEDS = {"flux-tiny": ("comfyui",)} | {name.value: ("simpletuner",) for name in CAPTIONERS}
+"""flux-tiny takes its tokenizers from ComfyUI's source; captioners run by SimpleTuner's Python."""
 LOCK_SECONDS = 3600
 
 
@@ -114,6 +116,8 @@ def _installer(settings: Settings, name: str) -> Installer:
         return _engine(name, engines.RECIPES[name](settings, gpu=bool(gpus)))
     if name == catalogue.FLUX_TINY.name:
         return _flux_tiny(settings)
+    if name in CAPTIONERS:
+        return _captioner(settings, CAPTIONERS[CaptionerName(name)])
     return _downloaded(settings, catalogue.get(name), gpu.largest_vram_gb(gpus))
 
 
@@ -154,6 +158,17 @@ def _downloaded(settings: Settings, base: BaseModel, vram_gb: float | None) -> I
         return Receipt(spec=spec, version="main", weights=weights)
 
     return Installer(spec, partial(_has_files, base, folder), build)
+
+
+def _captioner(settings: Settings, captioner: Captioner) -> Installer:
+    folder = settings.engines_dir / captioner.name
+    spec = receipt.spec_hash((captioner.repo, captioner.revision, str(captioner.files)))
+
+    def build(report: Report) -> Receipt:
+        fetch_files(captioner.files, folder, Hub(settings.hf_token.get_secret_value()), report)
+        return Receipt(spec=spec, version=captioner.revision)
+
+    return Installer(spec, lambda _: all((folder / file.target).is_file() for file in captioner.files), build)
 
 
 def _has_files(base: BaseModel, folder: Path, found: Receipt) -> bool:

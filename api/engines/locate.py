@@ -1,10 +1,12 @@
-"""Where the installed engines and base models are. Reads receipts and file headers; starts nothing."""
+"""Where the installed engines, base models and captioners are. Reads receipts and file headers; starts nothing."""
 
 import json
 from pathlib import Path
 
-from api.domain.engine import ComfyInstall, InstalledBase, TrainerInstall
+from api.domain.captioning import CaptionerName
+from api.domain.engine import ComfyInstall, InstalledBase, InstalledCaptioner, TrainerInstall
 from api.engines import catalogue, engines, receipt
+from api.engines.captioners import CAPTIONERS, FOLDER
 from api.engines.catalogue import BaseModel, Weights
 from api.engines.receipt import Receipt
 from api.engines.safetensors_file import read_shapes
@@ -51,6 +53,29 @@ def base_model(settings: Settings, name: str) -> InstalledBase:
 def installed_bases(settings: Settings) -> list[str]:
     """Names of the catalogue's base models whose installation is finished."""
     return [name for name in catalogue.BASE_MODELS if receipt.read(settings.engines_dir / name)]
+
+
+def captioner(settings: Settings, name: CaptionerName) -> InstalledCaptioner:
+    """Raises UnavailableError `captioner_not_installed`."""
+    folder = settings.engines_dir / name
+    found = receipt.read(folder)
+    if found is None or not (folder / FOLDER / "config.json").is_file():
+        raise captioner_not_installed(name)
+    return InstalledCaptioner(name, folder / FOLDER, found.version)
+
+
+def captioner_not_installed(name: CaptionerName) -> UnavailableError:
+    return UnavailableError(
+        f"The captioner {name} is not installed.",
+        code="captioner_not_installed",
+        value=name.value,
+        hint=f"Run `masuka install {name}`.",
+    )
+
+
+def installed_captioners(settings: Settings) -> list[str]:
+    """Names of the captioners whose installation is finished."""
+    return [name.value for name in CAPTIONERS if receipt.read(settings.engines_dir / name)]
 
 
 def model_files(settings: Settings) -> dict[str, dict[str, list[str]]]:

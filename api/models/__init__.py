@@ -5,6 +5,7 @@ from api.models.asset import GeneratedAsset
 from api.models.batch import Batch
 from api.models.candidate import TrainingCandidate
 from api.models.caption_edit import CaptionChange, CaptionEdit
+from api.models.captioning import Captioning, CaptioningImage
 from api.models.checkpoint import TrainingCheckpoint
 from api.models.dataset import Dataset, DatasetImage, DatasetPicture
 from api.models.dataset_version import DatasetVersion, DatasetVersionImage
@@ -24,6 +25,8 @@ __all__ = [
     "Batch",
     "CaptionChange",
     "CaptionEdit",
+    "Captioning",
+    "CaptioningImage",
     "Dataset",
     "DatasetImage",
     "DatasetPicture",

@@ -1,4 +1,4 @@
-"""`/api/progress/stream/{id}`: server-sent events of a session, an asset, a batch, an import or a job."""
+"""`/api/progress/stream/{id}`: server-sent events of a session, an asset, a batch, an import, a captioning or a job."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from api.domain.job import TERMINAL, Status
 from api.errors import NotFoundError
-from api.models import Batch, GeneratedAsset, Job, ModelImport, TrainingSession
+from api.models import Batch, Captioning, GeneratedAsset, Job, ModelImport, TrainingSession
 from api.progress import Event
 from api.resources import Resources
 from api.routes import batch_progress
@@ -42,15 +42,16 @@ data: {"status": "training", "progress": 25.0, "stage": "training", "step": 500,
 
 
 async def job_of(session: AsyncSession, any_id: UUID) -> Job:
-    """The job of a session, of an asset, of an import, or itself. Raises NotFoundError."""
+    """The job of a session, of an asset, of an import, of a captioning, or itself. Raises NotFoundError."""
     training = await session.get(TrainingSession, any_id)
     asset = await session.get(GeneratedAsset, any_id)
     imported = await session.get(ModelImport, any_id)
-    found = training or (asset if asset is not None and asset.deleted_at is None else None) or imported
+    captioning = await session.get(Captioning, any_id)
+    found = training or (asset if asset is not None and asset.deleted_at is None else None) or imported or captioning
     job = await session.get(Job, any_id if found is None else found.task_id)
     if job is None:
         raise NotFoundError(
-            "There is no session, asset, batch, import or job with this id.",
+            "There is no session, asset, batch, import, captioning or job with this id.",
             code="stream_not_found",
             value=str(any_id),
         )

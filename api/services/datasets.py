@@ -24,6 +24,7 @@ from api.errors import ConflictError, NotFoundError, StorageError
 from api.intake.run import run_intake
 from api.lease import NOBODY, new_owner, owner_is_dead
 from api.models import (
+    Captioning,
     Dataset,
     DatasetImage,
     DatasetThumbnail,
@@ -203,18 +204,13 @@ async def images(session: AsyncSession, dataset_id: UUID) -> list[DatasetImage]:
 async def delete(session: AsyncSession, dataset_id: UUID) -> None:
     """Hide the dataset, for `discard_abandoned` to remove its files and rows soon.
 
-    Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it waits or runs.
+    Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it, or its captioning, waits or runs.
     """
     dataset = await dataset_edits.hold(session, dataset_id)
-    active = (Status.PENDING.value, Kind.TRAINING.running_word)
-    users = await session.scalar(
-        sa.select(sa.func.count())
-        .select_from(TrainingSession)
-        .where(col(TrainingSession.dataset_id) == dataset_id, col(TrainingSession.status).in_(active))
-    )
+    users = await _users(session, dataset_id)
     if users:
         raise ConflictError(
-            "A training with this dataset waits or runs.",
+            "A training with this dataset, or its captioning, waits or runs.",
             code="dataset_in_use",
             value=users,
             hint="Cancel it first, or wait for its end.",
@@ -224,6 +220,16 @@ async def delete(session: AsyncSession, dataset_id: UUID) -> None:
     dataset.is_processed = False
     dataset.dataset_metadata = {**dataset.dataset_metadata, OWNER: NOBODY}
     await session.flush()
+
+
+async def _users(session: AsyncSession, dataset_id: UUID) -> int:
+    """How many trainings and captionings of it wait or run."""
+    users = 0
+    for table, kind in ((TrainingSession, Kind.TRAINING), (Captioning, Kind.CAPTION)):
+        active = col(table.status).in_((Status.PENDING.value, kind.running_word))
+        its = sa.select(sa.func.count()).select_from(table).where(col(table.dataset_id) == dataset_id, active)
+        users += await session.scalar(its) or 0
+    return users
 
 
 async def _files(session: AsyncSession, dataset_id: UUID) -> set[str]:

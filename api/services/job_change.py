@@ -11,14 +11,15 @@ from sqlmodel import col
 from api.domain.job import NEXT, TERMINAL, Kind, Status, shown
 from api.domain.progress import Snapshot
 from api.domain.queueing import Place
-from api.models import GeneratedAsset, Job, ModelImport, TrainingSession
+from api.models import Captioning, GeneratedAsset, Job, ModelImport, TrainingSession
 from api.models.base import utcnow
 from api.services import outbox
 
-SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset] | type[ModelImport]] = {
+SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset] | type[ModelImport] | type[Captioning]] = {
     Kind.TRAINING: TrainingSession,
     Kind.IMAGE: GeneratedAsset,
     Kind.IMPORT: ModelImport,
+    Kind.CAPTION: Captioning,
 }
 """The table of the row that a job of this kind is for; that row's `task_id` is the job's id."""
 

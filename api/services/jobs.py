@@ -25,7 +25,7 @@ from api.domain.job import (
 )
 from api.domain.progress import Snapshot, cleaned
 from api.errors import ConflictError, JobError, MasukaError, NotFoundError
-from api.models import GeneratedAsset, Job, TrainingSession
+from api.models import Captioning, GeneratedAsset, Job, TrainingSession
 from api.models.base import utcnow
 from api.services.job_change import REFRESH, SUBJECT, change, change_pictures, mirror
 from api.services.job_change import snapshot_of as snapshot_of
@@ -71,7 +71,11 @@ async def claim(session: AsyncSession, job_id: UUID, owner: str) -> Job | None:
 
 
 async def base_model_of(session: AsyncSession, job_id: UUID, kind: Kind) -> str | None:
-    """The base model that a job needs; None when what it was for is gone."""
+    """The base model that a job needs, or its captioner; None when what it was for is gone."""
+    if kind is Kind.CAPTION:
+        of_job = col(Captioning.task_id) == job_id
+        captioner: str | None = await session.scalar(sa.select(col(Captioning.captioner)).where(of_job))
+        return captioner
     column = TrainingSession.config if kind is Kind.TRAINING else GeneratedAsset.generation_config
     config: dict[str, Any] | None = await session.scalar(
         sa.select(col(column)).where(col(SUBJECT[kind].task_id) == job_id)

@@ -21,13 +21,18 @@ LEASE_SECONDS = 30.0
 """For one attempt, which ends long before; when its worker dies, another takes it up after that."""
 LOG_LENGTH = 20
 
-SUBJECT_NAME = {Kind.IMAGE: "asset_id", Kind.TRAINING: "session_id", Kind.IMPORT: "import_id"}
+SUBJECT_NAME = {
+    Kind.IMAGE: "asset_id",
+    Kind.TRAINING: "session_id",
+    Kind.IMPORT: "import_id",
+    Kind.CAPTION: "captioning_id",
+}
 
 
 async def add(session: AsyncSession, job: Job, subject: UUID | None) -> None:
     """Tell the job's receiver, if it has one, how it ended; part of the transaction that ends it.
 
-    `subject`: the asset, the session or the import that it was for, None when that is gone.
+    `subject`: the asset, the session, the import or the captioning that it was for, None when that is gone.
     """
     if job.webhook_url is None or job.finished_at is None:
         return

@@ -37,6 +37,12 @@ async def installed_bases(redis: Redis, settings: Settings) -> set[str]:
     return bases_of(await pulse(redis, Queue.GPU), settings)
 
 
+async def installed_captioners(redis: Redis, settings: Settings) -> set[str]:
+    """Captioners that can be used, from the same source."""
+    said = await pulse(redis, Queue.GPU)
+    return set(said["captioners"] if said and "captioners" in said else locate.installed_captioners(settings))
+
+
 async def model_files(redis: Redis, settings: Settings) -> dict[str, ModelFiles]:
     """By base model the files that a workflow may name, from the same source."""
     said = await pulse(redis, Queue.GPU)

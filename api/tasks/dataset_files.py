@@ -38,7 +38,7 @@ async def provide_dataset(
         path.with_suffix(".txt").write_text(caption, encoding="utf-8")
         async with turn:
             if not path.exists():
-                await patiently(attempt, partial(_fetch, attempt.resources.storage, image, path))
+                await patiently(attempt, partial(fetch_image, attempt.resources.storage, image, path))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -48,8 +48,11 @@ async def provide_dataset(
         raise failed.exceptions[0] from None
 
 
-async def _fetch(storage: Storage, image: DatasetPicture, path: Path) -> None:
-    """A picture of the dataset, as it was uploaded, or nothing."""
+async def fetch_image(storage: Storage, image: DatasetPicture, path: Path) -> None:
+    """A picture of the dataset, as it was uploaded, or nothing.
+
+    Raises EngineError `dataset_files_missing` or `dataset_files_damaged`, and StorageError.
+    """
     try:
         stored = await storage.get_file(image.key, path)
     except FileNotFoundError as exc:

@@ -14,11 +14,13 @@ from api.comfy import memory
 from api.comfy.client import ComfyClient
 from api.comfy.server import ComfyServer, loras_below, outputs_below
 from api.domain.canvas import is_own
+from api.domain.captioning import CaptionerName
 from api.domain.disk import GB
 from api.domain.engine import InstalledBase
 from api.domain.gpu_gate import Memory, Use
 from api.domain.job import Kind
 from api.engines import catalogue, gpu, locate
+from api.engines.captioners import CAPTIONERS
 from api.engines.catalogue import Weights
 from api.errors import ConfigError, EngineError, MasukaError, RetryableError, UnavailableError
 from api.resources import Resources
@@ -117,13 +119,16 @@ class GpuKit:
         return await measure(self._comfy.pid, self._client)
 
     def _need_gb(self, kind: Kind, base_model: str) -> float:
+        """`base_model`: for captions, the captioner."""
+        if kind is Kind.CAPTION:
+            return CAPTIONERS[CaptionerName(base_model)].need_gb(gpu=gpu.free_vram_gb() is not None)
         known = catalogue.get(base_model)
         if kind is Kind.TRAINING:
             return known.training_gb(gpu.largest_vram_gb(gpu.detect()))
         return known.drawing_gb(Weights.FP8 if self.base(base_model).weight_dtype != "default" else Weights.BF16)
 
-    async def yield_gpu(self, base_model: str) -> None:
-        """Give a training its memory: only the end of ComfyUI's process gives all of it back for sure.
+    async def yield_gpu(self, base_model: str, kind: Kind = Kind.TRAINING) -> None:
+        """Give a training its memory, or a captioner: only the end of ComfyUI's process gives all of it back for sure.
 
         A ComfyUI that shares the GPU goes on when there is enough for both; it always does while it draws, as the
         training was let in beside those pictures. Raises RetryableError `gpu_memory_not_freed`.
@@ -132,7 +137,7 @@ class GpuKit:
             return
         before = await self.memory()
         if self.settings.shares_gpu:
-            need_gb = await asyncio.to_thread(self._need_gb, Kind.TRAINING, base_model)
+            need_gb = await asyncio.to_thread(self._need_gb, kind, base_model)
             if self._drawing or before.fits(need_gb):
                 if self._client is not None and self._comfy.running:
                     await end_canvas_prompts(self._client)
@@ -151,6 +156,7 @@ class GpuKit:
             "comfyui": self._comfy_state(),
             "comfyui_error": self.comfy_error,
             "bases": locate.installed_bases(self.settings),
+            "captioners": locate.installed_captioners(self.settings),
             "files": locate.model_files(self.settings),
             "vram_gb": self._vram_gb,
             "trainer": self._trainer_version(),

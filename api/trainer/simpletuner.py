@@ -9,6 +9,7 @@ from typing import Any
 from api.domain.engine import InstalledBase, TrainerInstall
 from api.domain.training import FluxTrainingConfig
 from api.errors import InputError
+from api.processes import without_secrets
 from api.trainer.workdir import Workdir
 
 LARGEST_TRAINER_SEED = 2**31 - 1
@@ -129,9 +130,8 @@ def environment(install: TrainerInstall, workdir: Workdir, *, job_id: str, inher
     offline = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     if major(install.version) >= 4:
         offline = {"HF_HUB_OFFLINE": "1", "SIMPLETUNER_ACCELERATE_SIGNAL_FILE": str(workdir.triggers)}
-    passed = {name: value for name, value in inherited.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
     return {
-        **passed,
+        **without_secrets(inherited),
         "PATH": f"{install.python.parent}:{inherited.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
         "CONFIG_BACKEND": "json",
         "CONFIG_PATH": str(workdir.config),
@@ -144,10 +144,6 @@ def environment(install: TrainerInstall, workdir: Workdir, *, job_id: str, inher
         **offline,
         **install.env,
     }
-
-
-_PASSED = {"HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"}
-_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "PYTORCH_", "TORCH", "TRITON_")
 
 
 def major(version: str) -> int:

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from api.comfy import child
-from api.comfy.process import accepts, describe_exit, end_group, free_port, guard
+from api.comfy.process import accepts, end_group, free_port, guard
+from api.processes import describe_exit
 from tests.waiting import until
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"

@@ -40,9 +40,9 @@ def test_a_job_that_outlived_too_many_workers_is_given_up_as_such() -> None:
 
 
 def test_a_client_reads_what_a_running_job_does() -> None:
-    assert [shown(kind, Status.RUNNING) for kind in Kind] == ["training", "generating", "importing"]
+    assert [shown(kind, Status.RUNNING) for kind in Kind] == ["training", "generating", "importing", "captioning"]
     assert shown(Kind.IMAGE, Status.COMPLETED) == "completed"
 
 
 def test_only_what_needs_the_gpu_waits_for_it() -> None:
-    assert {kind for kind in Kind if kind.queue is Queue.GPU} == {Kind.TRAINING, Kind.IMAGE}
+    assert {kind for kind in Kind if kind.queue is Queue.GPU} == {Kind.TRAINING, Kind.IMAGE, Kind.CAPTION}

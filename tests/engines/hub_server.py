@@ -1,7 +1,7 @@
 """A hub on loopback: the part of huggingface.co's HTTP that downloads use, with faults on request.
 
-It serves `/{owner}/{name}/resolve/main/{path}`: HEAD with size, ETag (the SHA-256, as for large files) and commit, GET
-with ranges, and for a gated repository the answers that the public hub gives.
+It serves `/{owner}/{name}/resolve/{revision}/{path}`: HEAD with size, ETag (the SHA-256, as for large files) and
+commit, GET with ranges, and for a gated repository the answers that the public hub gives.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GOOD_TOKEN, TOKEN_WITHOUT_LICENCE = "hf_good", "hf_no_licence"
-RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/main/(?P<path>.+)")
+RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
 @dataclass
@@ -24,6 +24,8 @@ class HubServer:
     files: dict[str, bytes] = field(default_factory=dict)
     """`owner/name/path` -> content."""
     gated: bool = True
+    revision: str = "main"
+    """The one that has the files."""
     cut_after: deque[int] = field(default_factory=deque)
     """Each GET takes one: the connection breaks after so many bytes."""
     statuses: deque[int] = field(default_factory=deque)
@@ -49,7 +51,7 @@ class HubHandler(BaseHTTPRequestHandler):
         if content is None:
             return
         asked = self.headers.get("Range", "")
-        self.hub.gets.append((self.path.rpartition("/resolve/main/")[2], asked))
+        self.hub.gets.append((self.path.partition(f"/resolve/{self.hub.revision}/")[2], asked))
         if self.hub.statuses:
             self._refuse(self.hub.statuses.popleft())
             return
@@ -69,7 +71,8 @@ class HubHandler(BaseHTTPRequestHandler):
             self._refuse(403 if known else 401, "GatedRepo" if known or not token else "")
             return None
         match = RESOLVE.fullmatch(self.path)
-        content = self.hub.files.get(f"{match['repo']}/{match['path']}") if match else None
+        there = match is not None and match["revision"] == self.hub.revision
+        content = self.hub.files.get(f"{match['repo']}/{match['path']}") if match and there else None
         if content is None:
             self._refuse(404, "EntryNotFound")
         return content

@@ -49,6 +49,9 @@ BY_ID = [
     ("POST", "/api/datasets/{}/versions/{}/restore", "dataset_not_found"),
     ("DELETE", "/api/datasets/{}/versions/{}", "dataset_not_found"),
     ("GET", "/api/datasets/{}/export", "dataset_not_found"),
+    ("POST", "/api/datasets/{}/caption", "dataset_not_found"),
+    ("GET", "/api/captionings/{}", "captioning_not_found"),
+    ("GET", "/api/captionings/{}/images", "captioning_not_found"),
     ("GET", "/api/training/{}", "session_not_found"),
     ("POST", "/api/training/{}/cancel", "session_not_found"),
     ("POST", "/api/training/{}/resume", "session_not_found"),
@@ -91,6 +94,7 @@ BY_ID = [
 
 
 BODIES: dict[str, dict[str, Any]] = {
+    "/api/datasets/{}/caption": {"captioner": "florence-2"},
     "/api/datasets/{}/captions": {"captions": [{"image_id": NOBODY, "caption": "x"}]},
     "/api/datasets/{}/captions/{}": {"caption": "x"},
     "/api/datasets/{}/captions/replace": {"find": "x"},
