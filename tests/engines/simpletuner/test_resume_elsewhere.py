@@ -78,7 +78,7 @@ async def test_a_training_goes_on_where_there_is_nothing_but_the_database_and_th
             assert await ended(moved) == "completed"
         assert await lora_count(resources) == 1
     said = [event.message for event in read_events(moved.workdir) if isinstance(event.message, Step)]
-    trained = [step for step in said if step.loss is not None]
+    trained = [step for step in said if step.loss is not None and step.step != stored]  # 4.8 tells where it resumes
     assert sorted({step.step for step in trained}) == list(range(stored + 1, STEPS + 1))
     assert {step.resumed_at for step in trained} == {stored}
     assert reached - stored <= INTERVAL
