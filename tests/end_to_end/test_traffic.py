@@ -29,14 +29,25 @@ class Meter:
         ready.set()
         async with server:
             await ended.wait()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _both_ways(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.upstream)
-        inwards = asyncio.create_task(self._pass(reader, back, "from_client"))
-        await self._pass(there, writer, "to_client")
-        inwards.cancel()
-        for end in (writer, back):
-            end.close()
+        ways = [
+            asyncio.create_task(self._pass(reader, back, "from_client")),
+            asyncio.create_task(self._pass(there, writer, "to_client")),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            for end in (writer, back):
+                end.close()
+            await asyncio.gather(*ways, writer.wait_closed(), back.wait_closed(), return_exceptions=True)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: str) -> None:
         while data := await reader.read(65536):
