@@ -36,6 +36,7 @@ from api.routes import (
     model_imports,
     models,
     openapi,
+    preflight,
     problems,
     progress,
     safe_headers,
@@ -94,7 +95,20 @@ def create_app(settings: Settings) -> FastAPI:
     sets = (datasets, dataset_images, dataset_image_files, dataset_captions, dataset_versions, dataset_export)
     trainings = (training_presets, training, training_continue, training_checkpoints, training_grid)
     library = (model_imports, models, model_cards)
-    for module in (health, docs, door, *sets, captioning, *trainings, progress, *pictures, *library, jobs, webhooks):
+    for module in (
+        health,
+        docs,
+        door,
+        *sets,
+        preflight,
+        captioning,
+        *trainings,
+        progress,
+        *pictures,
+        *library,
+        jobs,
+        webhooks,
+    ):
         app.include_router(module.router)
     openapi.describe(app)
     return app

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arq.connections import ArqRedis
 
@@ -18,6 +18,7 @@ from api.queue import JobQueue, open_redis
 from api.settings import Settings
 from api.storage import Storage, open_storage
 
+PARALLEL_LOOKS = 2
 REACH_SECONDS = 2.0
 """Between two looks for a database that is away."""
 
@@ -32,6 +33,8 @@ class Resources:
     previews: Previews
     storage: Storage
     disk: DiskSpace
+    looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_LOOKS))
+    """Turns of decoding a large picture, so that requests at the same time do not take the machine's memory."""
 
 
 @asynccontextmanager

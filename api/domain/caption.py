@@ -39,3 +39,8 @@ def with_trigger_word(caption: str | None, trigger_word: str | None) -> str:
     if re.search(rf"(?<!\w){re.escape(trigger_word)}(?!\w)", caption, re.IGNORECASE):
         return caption
     return f"{trigger_word}, {caption}"
+
+
+def training_caption(caption: str | None, trigger_word: str | None, name: str) -> str:
+    """What the trainer is given for a picture; it needs some text: without any, the name of what is learnt."""
+    return with_trigger_word(caption, trigger_word) or name

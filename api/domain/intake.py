@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from api.domain.manifest import Manifest
+from api.domain.measurement import Measured
 from api.domain.upload import IncomingFile, Refusal, pair_key, shown, unique_stems
 from api.errors import InputError
 
@@ -54,6 +55,8 @@ class TakenImage:
     size: int
     caption: str | None
     """As uploaded, cleaned, one line; without the trigger word, see `domain.caption.with_trigger_word`."""
+    measured: Measured | None = None
+    """Of its pixels, while they were there; they can be measured again at any time."""
 
     @property
     def caption_source(self) -> CaptionSource:

@@ -94,6 +94,14 @@ def _files_below(*roots: Path) -> dict[str, list[str]]:
     return found
 
 
+def clip_merges(settings: Settings) -> Path | None:
+    """`merges.txt` of CLIP's vocabulary, which is everywhere the same; None where nothing is installed that has it."""
+    bases = (settings.engines_dir / name / "diffusers" / "tokenizer" for name in catalogue.BASE_MODELS)
+    comfyui = settings.comfyui_path or settings.engines_dir / "comfyui" / "source"
+    folders = (*bases, comfyui / "comfy" / "sd1_tokenizer")
+    return next((path for folder in folders if (path := folder / "merges.txt").is_file()), None)
+
+
 def base_lora_targets(base: InstalledBase) -> dict[str, tuple[int, int]]:
     """Every linear layer of the transformer, by diffusers' name: (out_features, in_features).
 

@@ -15,6 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from api.domain.intake import Candidate, TakenImage
 from api.domain.upload import Refusal, UploadLimits
 from api.errors import InputError
+from api.intake.measure import measure
 from api.intake.metadata import Picture, orientation, strip_metadata
 
 # Opened by class, not by Image.open: that would let the bytes choose among some forty decoders, and measures
@@ -64,6 +65,7 @@ def take_image(candidate: Candidate, folder: Path, limits: UploadLimits) -> Take
         format=stored.format,
         size=len(stored.data),
         caption=candidate.caption,
+        measured=measure(ready),
     )
 
 

@@ -10,6 +10,7 @@ from api.models.checkpoint import TrainingCheckpoint
 from api.models.dataset import Dataset, DatasetImage, DatasetPicture
 from api.models.dataset_version import DatasetVersion, DatasetVersionImage
 from api.models.idempotency import StoredAnswer
+from api.models.image_measurement import ImageMeasurement
 from api.models.input_image import InputImage
 from api.models.installation import Installation
 from api.models.job import Job
@@ -35,6 +36,7 @@ __all__ = [
     "DatasetVersionImage",
     "EngineSnapshot",
     "GeneratedAsset",
+    "ImageMeasurement",
     "InputImage",
     "Installation",
     "Job",

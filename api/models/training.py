@@ -27,6 +27,8 @@ class TrainingSession(SQLModel, table=True):
     """Mirrors the job's status; written with it, in the same transaction."""
     config: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
     """The whole request with every default filled in, so that a retry replays it."""
+    preflight: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)
+    """What was found about the dataset before the start: `domain.preflight.Report.summary`."""
     progress: float = 0.0
     current_step: int = 0
     total_steps: int = 0

@@ -19,7 +19,7 @@ from api.routes.once import OnceDep
 from api.routes.problems import responses
 from api.routes.waiting import EXAMPLE as WAITING_EXAMPLE
 from api.routes.waiting import Waits, with_place, with_places
-from api.services import checkpoints, jobs, trainer_options, trainings, workers
+from api.services import checkpoints, jobs, training_start, trainings
 from api.services.pages import page
 from api.services.trainings import TrainFluxRequest
 
@@ -47,6 +47,15 @@ EXAMPLE: dict[str, Any] = {
     "created_at": "2026-11-22T10:00:00Z",
     "updated_at": "2026-11-22T10:10:00Z",
     **WAITING_EXAMPLE,
+}
+PREFLIGHT_EXAMPLE: dict[str, Any] = {
+    "images": 25,
+    "buckets": [{"width": 832, "height": 1280, "images": 25}],
+    "repeats": 0,
+    "unmeasured": 0,
+    "errors": {},
+    "warnings": {"blurry": 1},
+    "advice": {},
 }
 CHECKPOINT_EXAMPLE: dict[str, Any] = {"step": 500, "loss": 0.43, "size_mb": 229.4, "created_at": "2026-11-22T10:09:30Z"}
 
@@ -89,11 +98,21 @@ class CheckpointOut(BaseModel):
 
 class SessionDetail(SessionOut):
     model_config = ConfigDict(
-        json_schema_extra={"example": {**EXAMPLE, "job": JOB_EXAMPLE, "checkpoints": [CHECKPOINT_EXAMPLE]}}
+        json_schema_extra={
+            "example": {
+                **EXAMPLE,
+                "job": JOB_EXAMPLE,
+                "checkpoints": [CHECKPOINT_EXAMPLE],
+                "preflight": PREFLIGHT_EXAMPLE,
+            }
+        }
     )
 
     job: JobOut
     checkpoints: list[CheckpointOut] = Field(description="Newest first; of a completed session the one to extend.")
+    preflight: dict[str, Any] | None = Field(
+        description="What the preflight found at the start: buckets, repeats, and how often which warning."
+    )
 
 
 class SessionList(BaseModel):
@@ -107,12 +126,13 @@ class SessionList(BaseModel):
 async def train_flux(
     body: TrainFluxRequest, session: SessionDep, resources: ResourcesDep, settings: SettingsDep, once: OnceDep
 ) -> Any:
-    """Train a Flux LoRA on a dataset; every field but `dataset_id` has a default."""
+    """Train a Flux LoRA on a dataset; every field but `dataset_id` has a default.
+
+    Refused with `preflight_failed` when the dataset's preflight has errors; warnings are kept with the session.
+    """
 
     async def work() -> SessionOut:
-        installed = await workers.installed_bases(resources.redis, settings)
-        trainer = await trainer_options.named_version(resources.redis, settings, body.expert)
-        row = await trainings.submit(session, settings, installed, body, trainer=trainer)
+        row = await training_start.start(resources, session, body)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
         return await with_place(session, settings, SessionOut.model_validate(row))
 
@@ -151,7 +171,7 @@ async def get_session(session: SessionDep, settings: SettingsDep, session_id: Id
     ]
     told = await with_place(session, settings, JobOut.model_validate(job))
     about = {**SessionOut.model_validate(row).model_dump(), **told.model_dump(include=set(Waits.model_fields))}
-    return SessionDetail(**about, job=told, checkpoints=stored)
+    return SessionDetail(**about, job=told, checkpoints=stored, preflight=row.preflight)
 
 
 @router.post("/{session_id}/cancel", responses=responses(404, 409, 422), response_model=SessionOut)

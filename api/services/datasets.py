@@ -33,7 +33,7 @@ from api.models import (
     TrainingSession,
 )
 from api.models.base import utcnow
-from api.services import dataset_edits
+from api.services import dataset_edits, measuring
 from api.storage import Storage
 
 log = structlog.get_logger(__name__)
@@ -87,6 +87,7 @@ async def create(
         first.add_all(images)
     try:
         await store(storage, images, intake.images)
+        await measuring.keep(sessions, {each.sha256: each.measured for each in intake.images if each.measured})
         await session.merge(_finished(dataset))
         await session.flush()
     except BaseException:
@@ -272,4 +273,5 @@ async def discard_abandoned(sessions: Sessions, storage: Storage) -> int:
             log.warning("upload_not_discarded", dataset_id=str(dataset.id), error=str(exc))  # at the next start, then
         else:
             discarded += 1
+    await measuring.forget_unused(sessions)
     return discarded

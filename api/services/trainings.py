@@ -52,8 +52,7 @@ async def submit(
     `trainer`: the version of SimpleTuner, when the request names options of it.
     Raises InputError (or a subclass) with nothing written, UnavailableError when the base model is not installed.
     """
-    preset = find(presets(), request.preset).settings if request.preset else None
-    config = request.resolve(defaults(settings), preset)
+    config = resolve(settings, request)
     dataset = await datasets.get(session, request.dataset_id)
     if dataset.image_count == 0:
         raise ConflictError("This dataset has no images.", code="dataset_empty", value=str(dataset.id))
@@ -67,6 +66,12 @@ async def submit(
         name=request.name or dataset.name, dataset_id=dataset.id, dataset_version_id=version.id, config=stored
     )
     return await add(session, row, webhooks.receiver(settings, request.webhook_url))
+
+
+def resolve(settings: Settings, request: TrainFluxRequest) -> FluxTrainingConfig:
+    """With every default filled in. Raises InputError `warmup_too_long` or `preset_unknown`."""
+    preset = find(presets(), request.preset).settings if request.preset else None
+    return request.resolve(defaults(settings), preset)
 
 
 async def add(session: AsyncSession, row: TrainingSession, webhook_url: str | None) -> TrainingSession:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from api.domain.caption import with_trigger_word
+from api.domain.caption import training_caption
 from api.errors import EngineError
 from api.models import DatasetPicture, TrainingSession
 from api.storage import Storage
@@ -33,8 +33,7 @@ async def provide_dataset(
 
     async def provide(image: DatasetPicture) -> None:
         path = folder / image.key.rpartition("/")[2]
-        # The trainer needs some text for every picture: without any, the name of what is learnt.
-        caption = with_trigger_word(image.caption, row.config["trigger_word"]) or row.name
+        caption = training_caption(image.caption, row.config["trigger_word"], row.name)
         path.with_suffix(".txt").write_text(caption, encoding="utf-8")
         async with turn:
             if not path.exists():

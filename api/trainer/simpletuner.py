@@ -6,6 +6,7 @@ Sources: SimpleTuner 3.1.6 and 4.8.0, `simpletuner_sdk/server/services/field_reg
 
 from typing import Any
 
+from api.domain.bucket import repeats_needed
 from api.domain.engine import InstalledBase, TrainerInstall
 from api.domain.training import FluxTrainingConfig
 from api.errors import InputError
@@ -102,7 +103,7 @@ def data_backends(config: FluxTrainingConfig, workdir: Workdir) -> list[dict[str
             "crop_aspect": "preserve",
             "crop_style": "center",
             "cache_dir_vae": str(workdir.cache / "vae"),
-            "repeats": config.batch_size * config.gradient_accumulation_steps - 1,
+            "repeats": repeats_needed([1], config.batch_size * config.gradient_accumulation_steps),
         },
         {
             "id": "captions",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from api.domain.upload import IncomingFile, UploadLimits
 
@@ -20,6 +20,18 @@ def scene(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
     """A smooth picture, unlike that of any other seed and unlike itself when turned."""
     noise = np.random.default_rng(seed).integers(0, 255, (3, 4, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def photo(seed: int = 0, size: tuple[int, int] = (640, 480)) -> Image.Image:
+    """Tiles of all sizes over each other, with edges and detail as photos have; unlike that of any other seed."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", size)
+    draw = ImageDraw.Draw(image)
+    for _ in range(1500):
+        half = min(size) / 5 * random.uniform(0.1, 1) ** 2
+        x, y, colour = random.uniform(0, size[0]), random.uniform(0, size[1]), random.integers(20, 235, 3)
+        draw.rectangle((x - half, y - half, x + half, y + half), fill=tuple(int(value) for value in colour))
+    return image
 
 
 def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:

@@ -52,6 +52,8 @@ BY_ID = [
     ("POST", "/api/datasets/{}/caption", "dataset_not_found"),
     ("GET", "/api/captionings/{}", "captioning_not_found"),
     ("GET", "/api/captionings/{}/images", "captioning_not_found"),
+    ("GET", "/api/datasets/{}/preflight", "dataset_not_found"),
+    ("GET", "/api/datasets/{}/preflight.png", "dataset_not_found"),
     ("GET", "/api/training/{}", "session_not_found"),
     ("POST", "/api/training/{}/cancel", "session_not_found"),
     ("POST", "/api/training/{}/resume", "session_not_found"),
