@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 LOG_LINES = 40
 LOG_CHARACTERS = 6000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-TRY_AGAIN = frozenset({"killed", "trainer_lost", "trainer_interrupted", "disk_full"})
+TRY_AGAIN = frozenset({"killed", "trainer_lost", "trainer_interrupted", "disk_full", "lora_not_written"})
 """Ends that say nothing against the training itself: the next attempt resumes from the newest training checkpoint."""
 
 

@@ -6,14 +6,16 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from api.errors import InputError
 from api.trainer.lora import check_lora
 from api.trainer.simpletuner import DATASET_BACKEND
-from api.trainer.workdir import FINAL_LORA, Workdir
+from api.trainer.workdir import FINAL_LORA, Workdir, write_json
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +23,11 @@ Recorded = Mapping[str, str]
 """SHA-256 by file name: what a training checkpoint was when it was stored."""
 
 _NAME = re.compile(r"checkpoint-([1-9]\d*)")
-_JSON_FILES = ("training_state.json", f"training_state-{DATASET_BACKEND}.json")
+_SAMPLER_STATE = f"training_state-{DATASET_BACKEND}.json"
+_JSON_FILES = ("training_state.json", _SAMPLER_STATE)
+_ABOUT_PHOTOS = frozenset(
+    {"aspect_ratio_bucket_indices", "buckets", "exhausted_buckets", "current_bucket", "seen_images"}
+)
 _TORCH_FILES = ("optimizer.bin", "scheduler.bin", "random_states_0.pkl")
 _NOT_STATE = frozenset({"README.md", "simpletuner_config.json"})
 """Written beside the state only after the trainer has announced it, and read by nobody who resumes."""
@@ -76,6 +82,32 @@ def newest_whole(workdir: Workdir, recorded: Mapping[int, Recorded]) -> int:
     return 0
 
 
+def relocate(workdir: Workdir, step: int) -> None:
+    """Let the training checkpoint of `step`, a whole one, name the photos where they are now.
+
+    It holds their paths as they were where it was saved, on another machine perhaps, and 4.8 reads them from there.
+    """
+    path = workdir.checkpoint(step) / _SAMPLER_STATE
+    state: dict[str, Any] = json.loads(path.read_bytes())
+    relocated = relocated_state(state, workdir.dataset, {photo.name for photo in workdir.dataset.iterdir()})
+    if relocated != state:
+        write_json(path, relocated)
+
+
+def relocated_state(state: dict[str, Any], dataset: Path, there: set[str]) -> dict[str, Any]:
+    """The state of the sampler for the photos in `dataset`; from the start of an epoch when one of them is gone."""
+    buckets, seen = state.get("aspect_ratio_bucket_indices", {}), state.get("seen_images", {})
+    if not {Path(photo).name for photo in chain(seen, *buckets.values())} <= there:
+        return {name: value for name, value in state.items() if name not in _ABOUT_PHOTOS}
+    here = {
+        "aspect_ratio_bucket_indices": {
+            shape: [str(dataset / Path(photo).name) for photo in photos] for shape, photos in buckets.items()
+        },
+        "seen_images": {str(dataset / Path(photo).name): times for photo, times in seen.items()},
+    }
+    return state | {name: value for name, value in here.items() if name in state}
+
+
 def _is_whole_archive(path: Path) -> bool:
     """`torch.save` writes zip files with a checksum of every part."""
     try:
@@ -88,6 +120,8 @@ def _is_whole_archive(path: Path) -> bool:
 def _difference(folder: Path, recorded: Recorded) -> str | None:
     for name, sha256 in recorded.items():
         path = folder / name
+        if name == _SAMPLER_STATE and path.exists():
+            continue  # `relocate` may have changed it; that it can be read was seen before
         if not path.exists() or _sha256(path) != sha256:
             return f"{name} is not what was stored"
     return None

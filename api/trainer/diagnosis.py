@@ -9,6 +9,7 @@ from api.trainer.state import TrainingState
 MESSAGE_CHARS = 600
 _LOG_LINES = 40
 _EXCEPTION_LINES = 3
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,20 @@ _HINTS = {
     "trainer_lost": "The machine or the trainer's runner was stopped; retry to resume from the newest checkpoint.",
     "trainer_interrupted": "Somebody stopped the trainer from outside; retry to resume from the newest checkpoint.",
     "training_diverged": "Lower `learning_rate`, or raise `lr_warmup_steps`.",
+    "lora_not_written": "Retry: the training goes on from its newest checkpoint and saves its LoRA again.",
     "trainer_failed": "See the training's log for the whole story.",
 }
+
+_INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals that ask to stop. A trainer says so only when it gets SIGINT after it has read its configuration."""
 
 # In this order: the first that matches wins. Texts of SimpleTuner 3.1.6 and 4.8.0, PyTorch, huggingface_hub, Linux.
 _PATTERNS = {
     "out_of_memory": r"CUDA out of memory|HIP out of memory|OutOfMemoryError|CUDA error: out of memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: |^MemoryError",
-    "disk_full": r"No space left on device|Errno 28\b|Disk quota exceeded|Errno 122\b",
+    # torch.save does not name the cause: what it wrote is shorter than it should be.
+    "disk_full": r"No space left on device|Errno 28\b|Disk quota exceeded|Errno 122\b"
+    r"|inline_container\.cc.*unexpected pos|PytorchStreamWriter failed writing|basic_ios::clear: iostream error",
     "model_gated": r"GatedRepoError|gated repo|Access to model .* is restricted|40[13] Client Error",
     "dataset_refused": r"Dataset produced no usable samples|produce zero usable batches"
     r"|dataset directories do not exist|No images were discovered|instance_data_dir",
@@ -62,8 +69,12 @@ _PATTERNS = {
     r"|RepositoryNotFoundError|Error no file named|is not a (local folder|valid model identifier)"
     r"|not the path to a directory|not a folder containing a .* file|does not appear to have a file named|Repo id must",
     "bad_option": r"unrecognized arguments|invalid choice|expected one argument|Could not parse command line"
-    r"|train\.py: error|Optimizer .* not found",
+    r"|train\.py: error|Optimizer .* not found|has been removed (in favour of|due to)"
+    r"|not using bf16 precision, but the optimizer",
 }
+
+
+_OF_THE_MACHINE = ("out_of_memory", "disk_full")
 
 
 def failure(code: str, message: str) -> Failure:
@@ -74,12 +85,20 @@ def failure(code: str, message: str) -> Failure:
 def diagnose(end: RunExit | None, state: TrainingState, log_tail: str) -> Failure:
     """Why a run that did not succeed ended so; `end` is None when even its runner died.
 
-    What the trainer said in its failure message decides, before anything that only stands in its log.
+    What the trainer said in its failure message decides. Only what the machine lacks is looked for among the
+    exceptions in its log, too: 4.8 says no more than that something could not be written.
     """
-    text = state.error or _last_words(log_tail)
-    code = _match(state.error) or (None if state.error else _match(text))
+    ended_by_itself = end is not None and end.signal is None and not state.interrupted
+    text = state.error or _last_words(log_tail, whole=ended_by_itself)
+    code = _match(text)
     if code is not None:
         return failure(code, _gist(text, code))
+    cause = _exceptions(log_tail)
+    code = _match(cause)
+    if state.error and code in _OF_THE_MACHINE:
+        return failure(code, f"{_gist(text)} {_gist(cause, code)}")
+    if state.interrupted:
+        return failure("trainer_interrupted", "The trainer was interrupted.")
     if state.dataset_failed:
         return failure("dataset_refused", f"The trainer could not read the dataset: {_gist(text)}")
     if end is None:
@@ -89,9 +108,8 @@ def diagnose(end: RunExit | None, state: TrainingState, log_tail: str) -> Failur
     if end.signal == signal.SIGKILL:
         return failure("killed", "The trainer was killed by the system.")
     if end.signal is not None:
-        return failure("trainer_failed", f"The trainer died of {signal.Signals(end.signal).name}.")
-    if state.interrupted:
-        return failure("trainer_interrupted", "The trainer was interrupted.")
+        code = "trainer_interrupted" if end.signal in _INTERRUPTIONS else "trainer_failed"
+        return failure(code, f"The trainer died of {signal.Signals(end.signal).name}.")
     return failure("trainer_failed", _gist(text) or f"The trainer ended with exit code {end.returncode}.")
 
 
@@ -99,15 +117,32 @@ def _match(text: str) -> str | None:
     return next((code for code, pattern in _PATTERNS.items() if re.search(pattern, text, re.MULTILINE)), None)
 
 
-def _last_words(log: str) -> str:
-    """What the log ends with, the telling line first: the exception of its last traceback, or its newest lines."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()
-    tracebacks = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+def _exceptions(log: str) -> str:
+    """The first line of each exception that the log holds with its traceback."""
+    lines = _plain(log).splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
+    below = (lines[start + 1 :] for start in starts)
+    return "\n".join(next((line for line in rest if line and not line.startswith(" ")), "") for rest in below)
+
+
+def _last_words(log: str, *, whole: bool) -> str:
+    """What the log ends with, the telling line first: the exception of its last traceback, or its newest lines.
+
+    A log that was broken off (not `whole`) ends with any line: it tells nothing without a traceback.
+    """
+    lines = _plain(log).splitlines()
+    tracebacks = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
+    if not tracebacks and not whole:
+        return ""
     if not tracebacks:
         return "\n".join(reversed(lines[-_LOG_LINES:]))
     below = lines[tracebacks[-1] + 1 :]
     exception = next((number for number, line in enumerate(below) if line and not line.startswith(" ")), 0)
     return "\n".join(below[exception : exception + _EXCEPTION_LINES])
+
+
+def _plain(log: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", log)
 
 
 def _gist(text: str, code: str | None = None) -> str:

@@ -85,12 +85,12 @@ def _final_lora(path: Path, started_at: float) -> tuple[LoraFile | None, Failure
     """The LoRA at `path` if this run wrote it and it is whole; otherwise why not."""
     try:
         if path.stat().st_mtime < started_at:
-            return None, failure("trainer_failed", "The trainer reported success, but wrote no new LoRA.")
+            return None, failure("lora_not_written", "The trainer reported success, but wrote no new LoRA.")
         return check_lora(path), None
     except FileNotFoundError:
-        return None, failure("trainer_failed", "The trainer reported success, but wrote no LoRA.")
+        return None, failure("lora_not_written", "The trainer reported success, but wrote no LoRA.")
     except InputError as exc:
-        code = "training_diverged" if exc.code == "lora_not_finite" else "trainer_failed"
+        code = "training_diverged" if exc.code == "lora_not_finite" else "lora_not_written"
         return None, failure(code, exc.detail)
 
 

@@ -16,6 +16,7 @@ from api.domain.training import FluxTrainingConfig
 from api.errors import ConflictError, EngineError, RetryableError
 from api.processes import boot_id, process_start
 from api.settings import PROJECT_ROOT
+from api.trainer.checkpoint import relocate
 from api.trainer.proc import Group, look_at_group, signal_group
 from api.trainer.simpletuner import data_backends, environment, trainer_config, webhook_config
 from api.trainer.workdir import Workdir, write_json
@@ -138,6 +139,8 @@ async def start(
     if earlier is not None and not earlier.gone():
         raise ConflictError("A trainer already runs in this folder.", code="trainer_running", value=str(workdir.root))
     _archive(workdir)
+    if resumed_at:
+        await asyncio.to_thread(relocate, workdir, resumed_at)
     spec = {
         "argv": [str(install.python), str(install.train_py)],
         "env": environment(install, workdir, job_id=job_id, inherited=dict(os.environ)),

@@ -1,12 +1,14 @@
 """Training checkpoints on the disk: only one that a trainer can resume from is left as the newest."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from api.trainer.checkpoint import damage, newest_whole, state_files, step_of
+from api.trainer.checkpoint import damage, newest_whole, relocate, state_files, step_of
 from api.trainer.workdir import FINAL_LORA, Workdir
 from tests.trainer.checkpoint_files import STATE, checkpoint
 from tests.trainer.lora_files import bf16, lora, pair
@@ -126,3 +128,49 @@ def test_one_that_is_not_what_was_stored_of_its_step_goes(workdir: Workdir) -> N
 
 def test_where_nothing_was_trained_there_is_none(workdir: Workdir) -> None:
     assert newest_whole(workdir, {}) == 0
+
+
+def sampler_state(folder: str) -> dict[str, Any]:
+    """As SimpleTuner 4.8 saves it."""
+    return {
+        "aspect_ratio_bucket_indices": {"1.0": [f"{folder}/a.png", f"{folder}/b.png"], "0.5": [f"{folder}/c.png"]},
+        "buckets": ["1.0", "0.5"],
+        "exhausted_buckets": ["0.5"],
+        "batch_size": 2,
+        "current_bucket": 0,
+        "seen_images": {f"{folder}/c.png": 2},
+        "current_epoch": 3,
+        "dp_size": 1,
+    }
+
+
+def saved_elsewhere(workdir: Workdir, photos: str) -> Path:
+    """The sampler's state in a checkpoint that was saved where the photos lay in `/elsewhere`."""
+    path = checkpoint(workdir.output, 3) / "training_state-images.json"
+    path.write_text(json.dumps(sampler_state("/elsewhere")))
+    workdir.dataset.mkdir()
+    for photo in photos:
+        (workdir.dataset / f"{photo}.png").touch()
+        (workdir.dataset / f"{photo}.txt").touch()
+    return path
+
+
+def test_a_checkpoint_from_elsewhere_names_the_photos_where_they_are_now(workdir: Workdir) -> None:
+    path = saved_elsewhere(workdir, "abc")
+
+    relocate(workdir, 3)
+
+    assert json.loads(path.read_bytes()) == sampler_state(str(workdir.dataset))
+    written = path.stat()
+    relocate(workdir, 3)
+    assert path.stat() == written
+    recorded = {3: {path.name: hashlib.sha256(b"as it was stored").hexdigest()}}
+    assert newest_whole(workdir, recorded) == 3
+
+
+def test_with_other_photos_a_checkpoint_begins_its_epoch_anew(workdir: Workdir) -> None:
+    path = saved_elsewhere(workdir, "ab")
+
+    relocate(workdir, 3)
+
+    assert json.loads(path.read_bytes()) == {"batch_size": 2, "current_epoch": 3, "dp_size": 1}

@@ -24,6 +24,10 @@ def said(error: str) -> TrainingState:
         ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.", "out_of_memory"),
         ("[Errno 28] No space left on device: '/data/output/checkpoint-250/optimizer.bin'", "disk_full"),
         ("[Errno 122] Disk quota exceeded", "disk_full"),
+        ("Error while serializing: I/O error: No space left on device (os error 28)", "disk_full"),
+        ("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534", "disk_full"),
+        ("[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file data/0", "disk_full"),
+        ("basic_ios::clear: iostream error", "disk_full"),
         ("401 Client Error. Cannot access gated repo for url https://huggingface.co/x.", "model_gated"),
         ("Access to model black-forest-labs/FLUX.1-dev is restricted.", "model_gated"),
         ("(id=images) Dataset produced no usable samples. This typically happens when:", "dataset_refused"),
@@ -33,6 +37,8 @@ def said(error: str) -> TrainingState:
         ("Error no file named diffusion_pytorch_model.bin found in directory /m", "model_missing"),
         ("train.py: error: unrecognized arguments: --no_such_option=5", "bad_option"),
         ("argument --optimizer: invalid choice: 'adamw8bit'", "bad_option"),
+        ("Optimizer no_such_one not found.", "bad_option"),
+        ("AdamW8Bit has been removed in favour of optimi-adamw optimiser, which offers better", "bad_option"),
         ("Something nobody has seen", "trainer_failed"),
     ],
 )
@@ -42,6 +48,22 @@ def test_what_the_trainer_said_decides(error: str, code: str) -> None:
     assert found.code == code
     assert found.message in error
     assert found.hint
+
+
+def test_what_the_machine_lacked_is_found_in_the_log_when_the_trainer_names_no_cause() -> None:
+    log = (
+        "Traceback (most recent call last):\n  File x\nOSError: [Errno 28] No space left on device\n"
+        "Traceback (most recent call last):\n  File y\nValueError: closed\n"
+    )
+
+    found = diagnose(ENDED, said("One or more text embedding cache writes failed."), log)
+
+    assert found.code == "disk_full"
+    assert found.message == (
+        "One or more text embedding cache writes failed. OSError: [Errno 28] No space left on device"
+    )
+    elsewhere = log.replace("No space left on device", "gone").replace("28", "2")
+    assert diagnose(ENDED, said("Something nobody has seen"), elsewhere).code == "trainer_failed"
 
 
 @pytest.mark.parametrize("version", ["3.1.6", "4.8"])
@@ -95,6 +117,8 @@ def test_with_no_word_at_all_the_exit_code_is_named() -> None:
         (replace(ENDED, returncode=None, signal=9), NOTHING_SAID, "killed"),
         (replace(ENDED, returncode=None, signal=11), NOTHING_SAID, "trainer_failed"),
         (ENDED, TrainingState(interrupted=True), "trainer_interrupted"),
+        (replace(ENDED, returncode=None, signal=15), NOTHING_SAID, "trainer_interrupted"),
+        (replace(ENDED, returncode=None, signal=2), NOTHING_SAID, "trainer_interrupted"),
     ],
 )
 def test_how_the_process_ended_decides_when_it_said_nothing(
@@ -108,6 +132,23 @@ def test_how_the_process_ended_decides_when_it_said_nothing(
 
 def test_the_name_of_a_deadly_signal_is_told() -> None:
     assert "SIGSEGV" in diagnose(replace(ENDED, returncode=None, signal=11), NOTHING_SAID, "").message
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "code"),
+    [
+        (replace(ENDED, returncode=None, signal=9), NOTHING_SAID, "killed"),
+        (replace(ENDED, returncode=None, signal=15), NOTHING_SAID, "trainer_interrupted"),
+        (ENDED, TrainingState(interrupted=True, dataset_failed=True), "trainer_interrupted"),
+        (None, NOTHING_SAID, "trainer_lost"),
+    ],
+)
+def test_an_ordinary_line_in_which_a_log_is_broken_off_explains_nothing(
+    end: RunExit | None, state: TrainingState, code: str
+) -> None:
+    log = "[INFO] Configured backend: {'instance_data_dir': '/data'}\n[INFO] Loading the transformer"
+
+    assert diagnose(end, state, log).code == code
 
 
 def test_an_out_of_memory_in_the_log_explains_a_kill() -> None:

@@ -58,7 +58,7 @@ async def test_success_without_a_lora_is_a_failure(workdir: Workdir) -> None:
     result = await ended(workdir, ("complete", None))
 
     assert result.failure is not None
-    assert (result.failure.code, "wrote no LoRA" in result.failure.message) == ("trainer_failed", True)
+    assert (result.failure.code, "wrote no LoRA" in result.failure.message) == ("lora_not_written", True)
 
 
 async def test_a_lora_of_an_earlier_run_is_no_success_of_this_one(workdir: Workdir, good: str) -> None:
@@ -69,6 +69,7 @@ async def test_a_lora_of_an_earlier_run_is_no_success_of_this_one(workdir: Workd
     result = await ended(workdir, ("complete", None))
 
     assert result.failure is not None
+    assert result.failure.code == "lora_not_written"
     assert "wrote no new LoRA" in result.failure.message
 
 
@@ -90,7 +91,7 @@ async def test_half_a_lora_is_a_failure(workdir: Workdir, good: str, tmp_path: P
     result = await ended(workdir, ("lora", str(half)), ("complete", None))
 
     assert result.failure is not None
-    assert result.failure.code == "trainer_failed"
+    assert result.failure.code == "lora_not_written"
     assert "not a usable LoRA" in result.failure.message
 
 

@@ -27,8 +27,13 @@ from tests.waiting import until, until_async
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 STEPS, INTERVAL = 8, 3
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 400
 """The trainer takes 15 s to start on a machine that does nothing else."""
+
+
+@pytest.fixture
+def settings(settings: Settings, trainer_engines_dir: Path) -> Settings:
+    return with_values(settings, masuka_engines_dir=trainer_engines_dir)
 
 
 async def stored_step(training: Training) -> int:

@@ -2,26 +2,32 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from api.disk import folder_bytes
 from api.domain.disk import CHECKPOINT_EXTRA_BYTES, STATE_BYTES, WEIGHT_BYTES, lora_parameters, training_bytes
 from api.domain.engine import InstalledBase
 from api.domain.lora_file import match_modules, require_match
+from api.domain.tensor_file import read_header
 from api.domain.training import FluxTrainingRequest
 from api.engines import locate
-from api.trainer.lora import check_lora, single_file_targets
+from api.trainer.lora import check_lora, single_file_targets, write_with_alpha
 from api.trainer.messages import Ignored, Step
 from api.trainer.outcome import OutcomeStatus, read_exit
 from api.trainer.process import recall
+from api.trainer.simpletuner import major
 from api.trainer.state import TrainingStage
 from api.trainer.workdir import FINAL_LORA
 from tests.engines.simpletuner.conftest import Interrupted
-from tests.engines.simpletuner.trainer_lab import DEFAULTS, Run
+from tests.engines.simpletuner.trainer_lab import DEFAULTS, Run, TrainerLab
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
+
+ALPHA_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 def test_a_training_outlives_its_starter_and_succeeds(trained: Run) -> None:
@@ -111,21 +117,43 @@ def test_a_training_takes_no_more_disk_than_was_reserved_for_it(trained: Run, fl
     assert folder_bytes(workdir.root) < training_bytes(config, layers, images, stored_here=False)
 
 
-def test_a_killed_trainer_is_diagnosed(interrupted: Interrupted) -> None:
+def test_a_trainer_killed_while_it_saves_a_checkpoint_is_diagnosed(interrupted: Interrupted) -> None:
     result = interrupted.killed.outcome
 
     assert result is not None
     assert result.status is OutcomeStatus.FAILED
     assert result.failure is not None
     assert result.failure.code == "killed"
+    assert result.state.stage is TrainingStage.SAVING_CHECKPOINT
+    assert (result.state.step, interrupted.whole) == (10, 5)
 
 
-def test_the_next_run_resumes_from_the_newest_checkpoint(interrupted: Interrupted) -> None:
-    saved = max(int(folder.rpartition("-")[2]) for folder in interrupted.killed.states[-1].checkpoints)
-    resumed = interrupted.stopped.states[-1]
+def test_each_run_resumes_from_the_newest_whole_checkpoint(interrupted: Interrupted) -> None:
+    for run, step in (interrupted.stopped, interrupted.whole), (interrupted.terminated, interrupted.stop.resumes_from):
+        assert run.states[-1].resumed_at == step
+        assert min(event.message.step for event in run.events if isinstance(event.message, Step)) == step
 
-    assert resumed.resumed_at == saved >= 3
-    assert min(e.message.step for e in interrupted.stopped.events if isinstance(e.message, Step)) == saved
+
+def test_a_stop_loses_no_step_where_the_trainer_can_save_when_it_is_asked(
+    interrupted: Interrupted, trainer_lab: TrainerLab
+) -> None:
+    stop = interrupted.stop
+
+    if major(trainer_lab.install.version) >= 4:
+        assert 5 < stop.resumes_from < 10
+        assert stop.lost <= 1  # it may have done one more step before it ends
+    else:
+        assert stop.resumes_from == stop.step // 5 * 5
+
+
+def test_a_trainer_terminated_by_somebody_else_was_interrupted(interrupted: Interrupted) -> None:
+    result, end = interrupted.terminated.outcome, read_exit(interrupted.terminated.workdir)
+
+    assert end is not None
+    assert end.signal == signal.SIGTERM
+    assert result is not None
+    assert result.failure is not None
+    assert result.failure.code == "trainer_interrupted"
 
 
 def test_stopping_ends_every_process_of_a_running_training_in_time(interrupted: Interrupted) -> None:
@@ -141,3 +169,31 @@ def test_stopping_ends_every_process_of_a_running_training_in_time(interrupted: 
 def test_the_service_keeps_no_child_of_a_training(trained: Run) -> None:
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_training_that_has_all_its_steps_saves_its_lora_again(again: Run) -> None:
+    assert again.outcome is not None
+    assert again.outcome.status is OutcomeStatus.SUCCEEDED
+    assert again.states[-1].resumed_at == again.states[-1].step == 20
+    assert again.states[-1].checkpoints == ()
+
+
+def test_alpha_is_right_whatever_the_trainer_wrote(again: Run, trainer_lab: TrainerLab, tmp_path: Path) -> None:
+    written = write_with_alpha(again.workdir.final_lora, tmp_path / "lora.safetensors", 2, {})
+
+    # 4.8 writes the rank where alpha should be, into its last file only; 3.1.6 writes none.
+    assert alphas(again.workdir.final_lora) == ({4.0} if major(trainer_lab.install.version) >= 4 else set())
+    assert alphas(written.path) == {2.0}
+
+
+def alphas(path: Path) -> set[float]:
+    """The values of its alpha tensors."""
+    with path.open("rb") as file:
+        header, start = read_header(file)
+        found = set()
+        for name, tensor in header.tensors.items():
+            if name.endswith(".alpha"):
+                file.seek(start + tensor.start)
+                raw = np.frombuffer(file.read(tensor.end - tensor.start), dtype=ALPHA_TYPES[tensor.dtype])
+                found.add(float((raw.astype("<u4") << 16).view("<f4")[0] if tensor.dtype == "BF16" else raw[0]))
+    return found

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from api.trainer.workdir import Workdir
 
 DEFAULTS = FluxDefaults(learning_rate=5e-3, steps=20, rank=4, alpha=2, resolution=64)
 START = Path(__file__).with_name("start_and_leave.py")
+FAULTS = Path(__file__).with_name("faults")
 
 
 @dataclass
@@ -37,6 +38,12 @@ class TrainerLab:
 
     install: TrainerInstall
     base: InstalledBase
+
+    def with_fault(self, fault: str) -> TrainerInstall:
+        """The same trainer, to which that happens: NAME:NUMBER of `faults/sitecustomize.py`."""
+        env = self.install.env
+        path = ":".join(filter(None, (env.get("PYTHONPATH"), str(FAULTS))))
+        return replace(self.install, env={**env, "PYTHONPATH": path, "MASUKA_TRAINER_FAULT": fault})
 
     def prepare(self, folder: Path, *, photos: int = 5, **choices: Any) -> Workdir:
         """A folder ready to train: photos of three shapes, so three buckets, two of them with a single photo."""
