@@ -76,7 +76,7 @@ async def test_every_operation_says_what_it_does_and_which_problems_it_answers(s
                 assert set(response["content"]) == {"application/problem+json"}, (name, status)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", GenerationMode)
 async def test_no_input_made_from_the_document_finds_it_untrue(
     service: Service, mode: GenerationMode, monkeypatch: pytest.MonkeyPatch
