@@ -44,7 +44,11 @@ from api.routes import (
     training_checkpoints,
     training_continue,
     training_grid,
+    training_log,
+    training_metrics,
     training_presets,
+    training_samples,
+    training_wishes,
     webhooks,
     workflows,
 )
@@ -93,7 +97,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
     sets = (datasets, dataset_images, dataset_image_files, dataset_captions, dataset_versions, dataset_export)
-    trainings = (training_presets, training, training_continue, training_checkpoints, training_grid)
+    records = (training_log, training_metrics, training_samples, training_wishes)
+    trainings = (training_presets, training, training_continue, training_checkpoints, training_grid, *records)
     library = (model_imports, models, model_cards)
     for module in (
         health,

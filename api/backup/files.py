@@ -19,6 +19,7 @@ FILES: Mapping[str, Callable[[Row], Iterable[str | None]]] = {
     "model": lambda row: (row["storage_path"],),
     "thumbnail": lambda row: (row["storage_path"],),
     "training_candidate": lambda row: (row["storage_path"],),
+    "training_log": lambda row: (row["storage_path"],),
     "training_checkpoint": _listed,
 }
 NOT_FILES: Mapping[str, frozenset[str]] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from uuid import UUID
 
 from api.bind import base_url, free_port
+from api.services.training_folder import workdir_of
 from api.settings import Settings
-from api.tasks.training_folder import workdir_of
 from api.trainer.workdir import Workdir
 
 STOP_SECONDS = 60

@@ -10,6 +10,7 @@ class Snapshot:
     """`progress` is 0..100; `loss` and `learning_rate` belong to trainings.
 
     `eta_seconds`: until a training's end, or, for a job that waits, until its turn. `queue_position`: 1 is next.
+    `step_seconds`: what a step of the training takes.
     """
 
     status: str
@@ -21,6 +22,7 @@ class Snapshot:
     loss: float | None = None
     learning_rate: float | None = None
     eta_seconds: float | None = None
+    step_seconds: float | None = None
     queue_position: int | None = None
     attempt: int = 1
     error_code: str | None = None
@@ -36,6 +38,7 @@ class Snapshot:
             "loss": _finite(self.loss),
             "learning_rate": _finite(self.learning_rate),
             "eta_seconds": _finite(self.eta_seconds),
+            "step_seconds": _finite(self.step_seconds),
         }
 
     @classmethod

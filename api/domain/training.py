@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from api.domain import samples
 from api.domain.checkpoint import Rule
 from api.domain.expert import Expert
+from api.domain.text import storable
 from api.errors import InputError
 
 MAX_STEPS = 100_000
@@ -29,6 +31,14 @@ def _one_line(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must be one line without control characters")
     return text.strip()
+
+
+SamplePrompt = Annotated[
+    str,
+    Field(min_length=1, max_length=samples.MAX_PROMPT_CHARACTERS),
+    AfterValidator(_one_line),
+    AfterValidator(storable),
+]
 
 
 class FluxTrainingOptions(BaseModel):
@@ -69,6 +79,13 @@ class FluxTrainingOptions(BaseModel):
         default_factory=dict,
         description="Further options of SimpleTuner itself; `GET /api/training/options` lists them.",
     )
+    sample_prompts: Annotated[list[SamplePrompt], Field(max_length=samples.MAX_PROMPTS)] | None = Field(
+        None,
+        description="Drawn at every training checkpoint; `[]`: nothing is. Default: two prompts with the trigger word, "
+        "or without one the first two captions.",
+    )
+    sample_seed: int = Field(42, ge=0, le=2**53 - 1, description="Seed of every sample.")
+    sample_steps: int | None = Field(None, ge=1, le=100, description="Steps of a sample; default: by the base model.")
 
 
 class FluxTrainingConfig(FluxTrainingOptions):

@@ -63,6 +63,8 @@ class BaseModel:
     least_drawing_gb: float = 0.0
     """Memory that drawing takes where no row says it."""
     least_training_gb: float = 0.0
+    sample_steps: int = 20
+    """Of a picture that is drawn during a training."""
     gated_repo: str = ""
     licence: str = ""
     licence_url: str = ""
@@ -118,6 +120,7 @@ FLUX_TINY = BaseModel(
     training=(),
     least_drawing_gb=1.0,  # ComfyUI was seen to hold 0.5 on a CPU, the trainer 0.8
     least_training_gb=1.5,
+    sample_steps=12,
     licence="MIT",
     links=(
         ("diffusers/transformer/diffusion_pytorch_model.safetensors", "models/diffusion_models/flux-tiny.safetensors"),

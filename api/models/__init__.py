@@ -1,5 +1,5 @@
-"""The tables: the user's four and what belongs to them, jobs, checkpoints, imports, replayed answers, files and
-webhooks on their way."""
+"""The tables: the user's four and what belongs to them, jobs, checkpoints and records of trainings, imports, replayed
+answers, files and webhooks on their way."""
 
 from api.models.asset import GeneratedAsset
 from api.models.batch import Batch
@@ -18,6 +18,7 @@ from api.models.lora import Model
 from api.models.model_import import ModelImport
 from api.models.thumbnail import DatasetThumbnail, Thumbnail
 from api.models.training import TrainingSession
+from api.models.training_record import TrainingLog, TrainingMetrics, TrainingSample
 from api.models.unrecorded import UnrecordedFile
 from api.models.webhook import WebhookDelivery
 from api.models.workflow import EngineSnapshot, Workflow
@@ -46,6 +47,9 @@ __all__ = [
     "Thumbnail",
     "TrainingCandidate",
     "TrainingCheckpoint",
+    "TrainingLog",
+    "TrainingMetrics",
+    "TrainingSample",
     "TrainingSession",
     "UnrecordedFile",
     "WebhookDelivery",

@@ -39,6 +39,12 @@ class TrainingSession(SQLModel, table=True):
     """For each start of a trainer: `from_step`, and the versions of the engines that there were."""
     task_id: UUID | None = Field(default=None, index=True)
     error_message: str | None = None
+    trainer_version: str | None = None
+    """Of the SimpleTuner that was last started for it; None before the first start."""
+    checkpoint_asked_at: datetime | None = None
+    """When a training checkpoint was asked for that is not saved yet."""
+    sample_asked_at: datetime | None = None
+    """The same of samples."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
     created_at: datetime = Field(default_factory=utcnow, index=True)

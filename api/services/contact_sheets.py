@@ -47,21 +47,37 @@ async def draw(
 ) -> bytes:
     """A JPEG; no cell has a side of more than `side` pixels. Raises StorageError."""
     side = layout.cell_side(side)
+    pictures = await tiles(storage, settings, assets, side)
+    return await asyncio.to_thread(_captioned_sheet, pictures, layout, side)
+
+
+async def tiles(storage: Storage, settings: Settings, assets: Sequence[GeneratedAsset], side: int) -> list[Image.Image]:
+    """Small copies, in their order; one that says why in the place of a picture that is not there.
+
+    Raises StorageError.
+    """
     turns = asyncio.Semaphore(FETCHES)
     async with scratch(settings) as folder:
 
-        async def tile(number: int, asset: GeneratedAsset) -> Image.Image:
+        async def tile(asset: GeneratedAsset) -> Image.Image:
             async with turns:
-                picture = await _small(storage, folder, asset, side)
-            caption = layout.captions.get(number)
-            return captioned(picture, caption) if caption else picture
+                return await _small(storage, folder, asset, side)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(tile(number, asset)) for number, asset in enumerate(assets)]
+                tasks = [group.create_task(tile(asset)) for asset in assets]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
-        return await asyncio.to_thread(_sheet, [task.result() for task in tasks], layout, side)
+        return [task.result() for task in tasks]
+
+
+def _captioned_sheet(pictures: Sequence[Image.Image], layout: Layout, side: int) -> bytes:
+    captions = layout.captions
+    told = [
+        captioned(picture, captions[number]) if captions.get(number) else picture
+        for number, picture in enumerate(pictures)
+    ]
+    return _sheet(told, layout, side)
 
 
 def _picture(asset: GeneratedAsset, names: Mapping[str, str]) -> Picture:

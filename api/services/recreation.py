@@ -31,6 +31,8 @@ class Recreation:
 async def recreation(session: AsyncSession, asset: GeneratedAsset) -> Recreation:
     """Raises ConflictError `asset_not_recreatable` with what is missing: only what is still there can be asked for."""
     config = asset.generation_config
+    if "sample" in config:
+        raise _not_recreatable("This picture was drawn by a trainer, with a LoRA as it was in between.", "")
     if "workflow" not in config:
         raise _not_recreatable("This picture was drawn by hand in the canvas, without a workflow that has a name.", "")
     known = await _workflow(session, config)

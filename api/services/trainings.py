@@ -9,11 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.job import Kind
 from api.domain.preset import find
+from api.domain.samples import default_prompts
 from api.domain.text import Name
 from api.domain.training import FluxDefaults, FluxTrainingConfig, FluxTrainingRequest
 from api.domain.webhook import WebhookUrl
+from api.engines import catalogue
 from api.errors import ConflictError, NotFoundError
-from api.models import Job, TrainingSession
+from api.models import Dataset, Job, TrainingSession
 from api.services import bases, dataset_versions, datasets, trainer_options, webhooks
 from api.services.presets import presets
 from api.settings import Settings
@@ -59,7 +61,9 @@ async def submit(
     base_model = bases.choose(settings, installed, named=request.base_model)
     trainer_options.require(config.expert, trainer, base_model)
     stored: dict[str, Any] = config.model_dump(mode="json")
-    stored |= {"base_model": base_model, "trigger_word": config.trigger_word or dataset.trigger_word}
+    trigger_word = config.trigger_word or dataset.trigger_word
+    stored |= {"base_model": base_model, "trigger_word": trigger_word}
+    stored |= await _samples(session, config, dataset, base_model, trigger_word)
     stored |= {"preset": request.preset} if request.preset else {}
     version = await dataset_versions.current(session, dataset.id)
     row = TrainingSession(
@@ -82,6 +86,17 @@ async def add(session: AsyncSession, row: TrainingSession, webhook_url: str | No
     session.add_all((job, row))
     await session.flush()
     return row
+
+
+async def _samples(
+    session: AsyncSession, config: FluxTrainingConfig, dataset: Dataset, base_model: str, trigger_word: str | None
+) -> dict[str, Any]:
+    """What of the samples is chosen by the dataset and the base model."""
+    prompts = config.sample_prompts
+    if prompts is None:
+        captions = [image.caption for image in await datasets.images(session, dataset.id)]
+        prompts = default_prompts(trigger_word, captions)
+    return {"sample_prompts": prompts, "sample_steps": config.sample_steps or catalogue.get(base_model).sample_steps}
 
 
 def defaults(settings: Settings) -> FluxDefaults:

@@ -26,6 +26,7 @@ from api.models import (
     Model,
     Thumbnail,
     TrainingCandidate,
+    TrainingLog,
     UnrecordedFile,
 )
 from api.models.base import utcnow
@@ -36,7 +37,15 @@ log = structlog.get_logger(__name__)
 
 ABANDONED = timedelta(hours=24)
 """Nobody stores one file for so long: its owner died on another host, such as a container that is no more."""
-NAMING: tuple[Any, ...] = (Model, TrainingCandidate, GeneratedAsset, InputImage, Thumbnail, DatasetThumbnail)
+NAMING: tuple[Any, ...] = (
+    Model,
+    TrainingCandidate,
+    GeneratedAsset,
+    InputImage,
+    Thumbnail,
+    DatasetThumbnail,
+    TrainingLog,
+)
 """The tables whose `storage_path` names a file; one that was promoted is named by two rows."""
 KEYED: tuple[Any, ...] = (DatasetImage, DatasetVersionImage)
 """The tables whose `key` does; of one picture in several versions there are several rows."""

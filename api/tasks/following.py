@@ -1,4 +1,4 @@
-"""Follows a trainer by what it writes: shown to clients, its training checkpoints stored as they appear."""
+"""Follows a trainer by what it writes: shown to clients; what it saves, draws and logs is stored as it appears."""
 
 import asyncio
 from typing import Any
@@ -7,6 +7,7 @@ from api.models import TrainingSession
 from api.services.trainings import config_of
 from api.tasks.attempt import Attempt
 from api.tasks.checkpoints import keeping_checkpoints
+from api.tasks.training_records import Records, keeping_records
 from api.trainer import process
 from api.trainer.events import follow, read_events
 from api.trainer.messages import Step
@@ -20,19 +21,25 @@ MOST_RETOLD = 500
 
 
 async def follow_trainer(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
-    """Until the trainer has ended; its training checkpoints are stored as they appear."""
+    """Until the trainer has ended; what it saves, draws and logs is stored as it appears."""
     rule = config_of(row).checkpoint_rule
-    async with keeping_checkpoints(attempt, workdir, row.id, rule) as keeper:
-        state, offset = await _catch_up(attempt, workdir, row)
+    async with (
+        keeping_checkpoints(attempt, workdir, row.id, rule) as keeper,
+        keeping_records(attempt, workdir, row) as records,
+    ):
+        state, offset = await _catch_up(attempt, workdir, row, records)
         keeper.saw([workdir.checkpoint(state.resumed_at).name], [None])
         keeper.saw(state.checkpoints, state.checkpoint_losses)
         async for event in follow(workdir, offset):
             state = fold(state, event.message, event.time)
             keeper.saw(state.checkpoints, state.checkpoint_losses)
+            records.saw(event)
             await attempt.progress(**_shown(state))
 
 
-async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> tuple[TrainingState, int]:
+async def _catch_up(
+    attempt: Attempt, workdir: Workdir, row: TrainingSession, records: Records
+) -> tuple[TrainingState, int]:
     """The state after all that the trainer has said before we came, and where in the file that ends.
 
     Clients are told of the steps that they missed, so that a loss curve has no gap where no worker was.
@@ -44,6 +51,7 @@ async def _catch_up(attempt: Attempt, workdir: Workdir, row: TrainingSession) ->
     while events := await asyncio.to_thread(read_events, workdir, offset):
         for event in events:
             state = fold(state, event.message, event.time)
+            records.saw(event)
             if isinstance(event.message, Step) and event.message.step > attempt.step:
                 missed.append(state)
         offset = events[-1].offset
@@ -61,6 +69,7 @@ def _shown(state: TrainingState) -> dict[str, Any]:
         "loss": state.loss,
         "learning_rate": state.learning_rate,
         "eta_seconds": None if state.eta_seconds is None else round(state.eta_seconds, 1),
+        "step_seconds": None if state.step_seconds is None else round(state.step_seconds, 3),
     }
     return shown | ({"total_steps": state.total_steps} if state.total_steps else {})
 

@@ -19,10 +19,10 @@ from api.models import TrainingCheckpoint, TrainingSession
 from api.models.base import utcnow
 from api.resources import Resources
 from api.services import checkpoints, continuing
+from api.services.training_folder import workdirs
 from api.settings import Settings
 from api.storage.files import in_thread
 from api.tasks.candidates import collect
-from api.tasks.training_folder import workdirs
 from api.trainer import process
 from api.trainer.workdir import Workdir
 

@@ -12,7 +12,7 @@ from api.errors import EngineError
 from api.lease import is_here
 from api.models import Job, TrainingSession
 from api.resources import Resources
-from api.tasks.training_folder import workdirs
+from api.services.training_folder import workdirs
 from api.trainer import process
 
 log = structlog.get_logger(__name__)

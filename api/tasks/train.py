@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -14,10 +15,11 @@ from api.domain.engine import InstalledBase
 from api.domain.job import StopReason
 from api.engines import catalogue, gpu, locate
 from api.engines.facts import facts
-from api.errors import EngineError, RetryableError
+from api.errors import EngineError, JobError, RetryableError
 from api.models import TrainingSession
 from api.see_through import see_through
-from api.services import candidates, dataset_versions, jobs, trainer_options
+from api.services import candidates, dataset_versions, jobs, trainer_options, wishes
+from api.services.training_folder import workdir_of
 from api.services.trainings import config_of
 from api.tasks.attempt import Attempt
 from api.tasks.candidates import collect_at_end
@@ -28,7 +30,8 @@ from api.tasks.gpu import GpuKit
 from api.tasks.room import make_room, training_need
 from api.tasks.trained_lora import keep, offer
 from api.tasks.trainer_watch import watched
-from api.tasks.training_folder import workdir_of
+from api.tasks.training_course import keep_unfollowed
+from api.tasks.training_records import keep_log
 from api.trainer import process
 from api.trainer.checkpoint_stop import stop_at_checkpoint
 from api.trainer.outcome import OutcomeStatus, outcome
@@ -68,6 +71,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
             await kit.yield_gpu(base.name)
             await attempt.progress(urgent=True, message="Fetching the dataset")
             await provide_dataset(attempt, images, workdir.dataset, row)
+            await keep_unfollowed(attempt, workdir, row.id)
             resumed_at = await provide_checkpoint(attempt, workdir, row.id)
             resumed_at = resumed_at or await provide_parents(attempt, workdir, row)
             await _start(kit, attempt, workdir, row, base, resumed_at)
@@ -75,7 +79,10 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
             await follow_trainer(attempt, workdir, row)
             await _require_success(workdir)
     except asyncio.CancelledError:
-        await _stop_if_asked(attempt, workdir)
+        await _stop_if_asked(attempt, workdir, row.id)
+        raise
+    except JobError:
+        await keep_log(attempt, workdir, row.id)
         raise
     attempt.release_gpu()
     await store_last(attempt, workdir, row.id)
@@ -114,6 +121,8 @@ async def _start(
     precision = await asyncio.to_thread(_precision, base)
     process.prepare(workdir, config, base=base, install=install, auto_precision=precision)
     await _note_start(attempt, row, resumed_at)
+    async with attempt.resources.sessions.begin() as session:
+        await wishes.tell_version(session, attempt.lease, row.id, install.version)
     message = f"Resuming from step {resumed_at}" if resumed_at else "Starting the trainer"
     await attempt.progress(urgent=True, message=message, step=resumed_at, progress=percent(resumed_at, config.steps))
     # A trainer that is half started when the attempt is stopped would be one that nobody knows.
@@ -144,7 +153,7 @@ def _precision(base: InstalledBase) -> str:
     return best.value
 
 
-async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
+async def _stop_if_asked(attempt: Attempt, workdir: Workdir, session_id: UUID) -> None:
     """The owner's wish ends the trainer; a shutdown, or the loss of the lease, leaves it to the next attempt.
 
     Where MASUKA_STOP_TRAINING is set, so does a shutdown, and the next attempt resumes.
@@ -154,6 +163,7 @@ async def _stop_if_asked(attempt: Attempt, workdir: Workdir) -> None:
         return
     if attempt.stop_reason is StopReason.USER:
         await see_through(handle.stop())
+        await see_through(keep_log(attempt, workdir, session_id))
     elif attempt.stop_reason is StopReason.SHUTDOWN and attempt.resources.settings.masuka_stop_training:
         await see_through(_stop_to_resume(attempt, handle))
 

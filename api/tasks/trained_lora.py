@@ -16,6 +16,7 @@ from api.tasks.attempt import Attempt
 from api.tasks.following import TRAINED_PERCENT
 from api.tasks.gpu import GpuKit
 from api.tasks.patience import patiently
+from api.tasks.training_records import keep_all
 from api.trainer.lora import write_with_alpha
 from api.trainer.workdir import Workdir
 
@@ -23,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 async def keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: InstalledBase) -> KeptLora:
-    """Check the final LoRA, write its alpha, store it, and record it: the training is complete."""
+    """Check the final LoRA, write its alpha, store it and what shows its making: the training is complete."""
     await attempt.progress(
         urgent=True, stage="storing", progress=TRAINED_PERCENT, message="Checking and storing the LoRA"
     )
@@ -35,6 +36,7 @@ async def keep(attempt: Attempt, workdir: Workdir, row: TrainingSession, base: I
         # It waits without the GPU, and what it has cost hours to make is stored whenever the storage is back.
         put = partial(lora_intake.put, storage, key, workdir.finished, checked)
         kept = await patiently(attempt, put, for_ever=True)
+        await keep_all(attempt, workdir, row)
         await attempt.complete(lambda session: _record(session, row, base, kept))
     return kept
 

@@ -5,6 +5,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from api.trainer.checkpoint import newest_whole
 from api.trainer.events import read_events
@@ -40,7 +41,7 @@ async def stop_at_checkpoint(handle: RunnerHandle) -> Stopped:
     """
     workdir = handle.workdir
     state, offset = await asyncio.to_thread(_so_far, workdir)
-    if state.step and _saves_on_demand(workdir):
+    if state.step and takes_wishes(workdir):
         await asyncio.to_thread(_ask_for_checkpoint, workdir.triggers)
         await _saved(handle, offset)
     await handle.stop(GRACE_SECONDS)
@@ -59,14 +60,14 @@ def _so_far(workdir: Workdir) -> tuple[TrainingState, int]:
     return state, offset
 
 
-def _saves_on_demand(workdir: Workdir) -> bool:
-    """SimpleTuner does from version 4.8 on."""
+def takes_wishes(workdir: Workdir) -> bool:
+    """Whether the newest run saves and draws when it is asked; SimpleTuner does from version 4.8 on."""
     return SIGNAL_FILE in json.loads(workdir.spec.read_text())["env"]
 
 
 def _ask_for_checkpoint(triggers: Path) -> None:
-    asked: int = json.loads(triggers.read_text()).get("manual_checkpoint", 0)
-    write_json(triggers, {"manual_checkpoint": asked + 1})
+    said: dict[str, Any] = json.loads(triggers.read_text())
+    write_json(triggers, {**said, "manual_checkpoint": said.get("manual_checkpoint", 0) + 1})
 
 
 async def _saved(handle: RunnerHandle, offset: int) -> None:

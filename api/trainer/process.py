@@ -18,7 +18,7 @@ from api.processes import boot_id, process_start
 from api.settings import PROJECT_ROOT
 from api.trainer.checkpoint import relocate
 from api.trainer.proc import Group, look_at_group, signal_group
-from api.trainer.simpletuner import data_backends, environment, trainer_config, webhook_config
+from api.trainer.simpletuner import data_backends, environment, sample_prompts, trainer_config, webhook_config
 from api.trainer.workdir import Workdir, write_json
 
 GRACE_SECONDS = 30.0
@@ -122,6 +122,7 @@ def prepare(
         trainer_config(config, base=base, install=install, workdir=workdir, auto_precision=auto_precision),
     )
     write_json(workdir.backends, data_backends(config, workdir))
+    write_json(workdir.prompts, sample_prompts(config))
     write_json(workdir.triggers, {})
 
 

@@ -6,6 +6,7 @@ Sources: SimpleTuner 3.1.6 and 4.8.0, `simpletuner_sdk/server/services/field_reg
 
 from typing import Any
 
+from api.domain import samples
 from api.domain.bucket import repeats_needed
 from api.domain.engine import InstalledBase, TrainerInstall
 from api.domain.training import FluxTrainingConfig
@@ -74,11 +75,38 @@ def trainer_config(
         "resume_from_checkpoint": "latest",  # starts fresh where there is none
         "seed": trainer_seed(config.seed),
         "disable_bucket_pruning": True,
-        "validation_disable": True,
+        **_samples(config, workdir),
         "disable_benchmark": True,
         "report_to": "none",
         "push_to_hub": False,
         **config.expert,  # checked when it was asked for, so none of them is one of MASUKA's own
+    }
+
+
+def sample_prompts(config: FluxTrainingConfig) -> dict[str, str]:
+    """`prompts.json`."""
+    return {samples.label(position): prompt for position, prompt in enumerate(config.sample_prompts or ())}
+
+
+def _samples(config: FluxTrainingConfig, workdir: Workdir) -> dict[str, Any]:
+    """Drawn after each training checkpoint is saved.
+
+    Where there is none before the end, they are drawn at the last step: in the training loop, where a failure is only
+    logged. 4.8 draws nothing after the loop; 3.1.6 does where the interval does not end with the training.
+    """
+    if not config.sample_prompts:
+        return {"validation_disable": True}
+    side = samples.side(config.resolution)
+    return {
+        "validation_disable": False,
+        "validation_disable_unconditional": True,  # no picture of nothing
+        "user_prompt_library": str(workdir.prompts),
+        "validation_step_interval": min(config.checkpoint_interval, config.steps),
+        "validation_seed": trainer_seed(config.sample_seed),
+        "validation_resolution": f"{side}x{side}",  # 3.1.6 fails on a single number
+        **({} if config.sample_steps is None else {"validation_num_inference_steps": config.sample_steps}),
+        "validation_guidance": samples.GUIDANCE,
+        "validation_negative_prompt": "",
     }
 
 

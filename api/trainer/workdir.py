@@ -40,6 +40,11 @@ class Workdir:
         return self.root / "config" / "triggers.json"
 
     @property
+    def prompts(self) -> Path:
+        """What is drawn at each training checkpoint: prompts by the trainer's names for them."""
+        return self.root / "config" / "prompts.json"
+
+    @property
     def cache(self) -> Path:
         """Encoded captions and images; a later attempt finds them again."""
         return self.root / "cache"
@@ -51,6 +56,11 @@ class Workdir:
     @property
     def final_lora(self) -> Path:
         return self.output / FINAL_LORA
+
+    @property
+    def samples(self) -> Path:
+        """SimpleTuner's folder for what it draws between the steps."""
+        return self.output / "validation_images"
 
     @property
     def run(self) -> Path:

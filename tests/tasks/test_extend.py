@@ -12,9 +12,9 @@ from api.models import Model
 from api.resources import Resources
 from api.services import checkpoints, continuing, trainings
 from api.services.continuing import ExtendRequest
+from api.services.training_folder import workdir_of
 from api.settings import Settings
 from api.tasks.forget import forget
-from api.tasks.training_folder import workdir_of
 from api.trainer import process
 from api.trainer.outcome import final_state
 from tests.job_rows import read

@@ -17,12 +17,12 @@ from api.engines.receipt import Receipt
 from api.models import Dataset, DatasetImage, TrainingSession
 from api.resources import Resources
 from api.services import jobs, trainings
+from api.services.training_folder import workdir_of
 from api.services.trainings import TrainFluxRequest
 from api.settings import Settings
 from api.tasks.dispatch import Dispatcher
 from api.tasks.gpu import GpuKit
 from api.tasks.train import train
-from api.tasks.training_folder import workdir_of
 from api.trainer import process
 from api.trainer.workdir import Workdir
 from tests.job_rows import read

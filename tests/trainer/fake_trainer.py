@@ -64,6 +64,15 @@ def checkpoint(source: str) -> None:
     post({"type": "training.checkpoint", "checkpoint": {"path": str(target)}})
 
 
+def draw(file: list[str]) -> None:
+    """Save the picture that lies ready at a path under the name that SimpleTuner would give it."""
+    name, source = file
+    (OUTPUT / "validation_images").mkdir(exist_ok=True)
+    shutil.copy(source, OUTPUT / "validation_images" / name)
+    post({"type": "training.validation", "message": "Validation", "images": []})
+    post({"type": "lifecycle.stage", "stage": {"key": "validation", "status": "completed"}})
+
+
 def prune(name: str) -> None:
     shutil.rmtree(OUTPUT / name)
 
@@ -128,6 +137,7 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
         steps,
         lora,
         checkpoint,
+        draw,
         prune,
         resume,
         complete,

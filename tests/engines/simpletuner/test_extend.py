@@ -12,7 +12,7 @@ from api.resources import Resources, open_resources
 from api.services import continuing, trainings
 from api.services.continuing import ExtendRequest
 from api.settings import Settings
-from api.tasks.training_folder import workdir_of
+from api.services.training_folder import workdir_of
 from api.trainer.events import read_events
 from api.trainer.messages import Step
 from tests.job_rows import read

@@ -14,7 +14,7 @@ from api.models import Model
 from api.resources import Resources, open_resources
 from api.services import checkpoints
 from api.settings import Settings
-from api.tasks.training_folder import workdir_of
+from api.services.training_folder import workdir_of
 from api.trainer import process
 from api.trainer.events import read_events
 from api.trainer.messages import Step
