@@ -18,6 +18,8 @@ from api.services.turns import Turn, next_pending
 from api.settings import Settings
 from tests.service import with_values
 
+Subject = TrainingSession | GeneratedAsset | ModelImport | Captioning
+
 
 @asynccontextmanager
 async def open_sessions(settings: Settings, database_url: str) -> AsyncIterator[Sessions]:
@@ -81,12 +83,13 @@ async def nothing_waits(sessions: Sessions) -> bool:
         return not await session.scalar(sa.select(active))
 
 
-async def subject_of(sessions: Sessions, job_id: UUID) -> TrainingSession | GeneratedAsset | ModelImport | None:
+async def subject_of(sessions: Sessions, job_id: UUID) -> Subject | None:
     async with sessions() as session:
         training = await session.scalar(sa.select(TrainingSession).where(col(TrainingSession.task_id) == job_id))
         asset = await session.scalar(sa.select(GeneratedAsset).where(col(GeneratedAsset.task_id) == job_id))
         imported = await session.scalar(sa.select(ModelImport).where(col(ModelImport.task_id) == job_id))
-        return training or asset or imported
+        captioning = await session.scalar(sa.select(Captioning).where(col(Captioning.task_id) == job_id))
+        return training or asset or imported or captioning
 
 
 async def let_lease_run_out(sessions: Sessions, job_id: UUID) -> None:
@@ -107,7 +110,7 @@ async def assert_sound(sessions: Sessions, job_id: UUID) -> None:
     assert_rows_sound(await read(sessions, job_id), await subject_of(sessions, job_id))
 
 
-def assert_rows_sound(job: Job, subject: TrainingSession | GeneratedAsset | ModelImport | None) -> None:
+def assert_rows_sound(job: Job, subject: Subject | None) -> None:
     """The same of rows already read; a job that was retried has no subject any more."""
     status = job.status_enum
     assert (job.lease_owner is not None) == (job.lease_until is not None) == (status is Status.RUNNING)

@@ -18,12 +18,12 @@ from api.db import Sessions
 from api.domain.job import TERMINAL, Kind, Queue
 from api.domain.progress import Snapshot
 from api.errors import ConflictError, EngineError
-from api.models import GeneratedAsset, Job, TrainingSession
+from api.models import Captioning, GeneratedAsset, Job, TrainingSession
 from api.services import jobs
 from api.services.jobs import Lease, LeaseLostError
 from api.services.turns import Turn, next_pending
 from api.settings import Settings
-from tests.job_rows import add, assert_rows_sound, let_lease_run_out, open_sessions, read
+from tests.job_rows import Subject, add, assert_rows_sound, let_lease_run_out, open_sessions, read
 
 T = TypeVar("T")
 ERROR = EngineError("It broke.", code="broken")
@@ -60,8 +60,8 @@ class Modelled:
 
     @property
     def is_training_that_ended(self) -> bool:
-        """And had begun."""
-        return self.kind is Kind.TRAINING and self.grants > 0 and self.status in TERMINAL
+        """And had begun; or another job that has the GPU alone."""
+        return self.kind.exclusive and self.grants > 0 and self.status in TERMINAL
 
     def was_there_when_ended(self, other: "Modelled") -> bool:
         return self.age < RETRIED + other.ended_among
@@ -127,7 +127,7 @@ class JobMachine(RuleBasedStateMachine):
 
     async def _empty(self) -> None:
         async with self.sessions.begin() as session:
-            for table in (Job, GeneratedAsset, TrainingSession):
+            for table in (Job, GeneratedAsset, TrainingSession, Captioning):
                 await session.execute(sa.delete(table))
 
     def with_status(self, *statuses: str) -> list[UUID]:
@@ -167,7 +167,7 @@ class JobMachine(RuleBasedStateMachine):
         self.leases.append(Lease(best, owner))
 
     def _rank(self, affinity: str | None, job_id: UUID) -> tuple[bool, int, bool, int, bool, int]:
-        job, is_training = self.model[job_id], self.model[job_id].kind is Kind.TRAINING
+        job, is_training = self.model[job_id], self.model[job_id].kind.exclusive
         interrupted = is_training and job.grants > 0
         trainings = [other for other in self.model.values() if other.is_training_that_ended]
         waited = not is_training and any(job.was_there_when_ended(training) for training in trainings)
@@ -286,8 +286,10 @@ class JobMachine(RuleBasedStateMachine):
             rows = {job.id: job for job in (await session.scalars(sa.select(Job))).all()}
             trainings = (await session.scalars(sa.select(TrainingSession))).all()
             assets = (await session.scalars(sa.select(GeneratedAsset))).all()
-        subjects: dict[UUID | None, TrainingSession | GeneratedAsset] = {row.task_id: row for row in trainings}
+            captionings = (await session.scalars(sa.select(Captioning))).all()
+        subjects: dict[UUID | None, Subject] = {row.task_id: row for row in trainings}
         subjects |= {row.task_id: row for row in assets}
+        subjects |= {row.task_id: row for row in captionings}
         assert rows.keys() == self.model.keys()
         assert subjects.keys() == {job_id for job_id, job in self.model.items() if not job.superseded}
         for job_id, expected in self.model.items():
