@@ -85,7 +85,7 @@ class CardOut(BaseModel):
 )
 async def get_card(request: Request, session: SessionDep, model_id: IdPath) -> Any:
     """Written down when the model was registered. With `Accept: text/markdown` as text."""
-    card = CardOut(**cards.shown(await loras.get(session, model_id)))
+    card = CardOut(**await cards.shown(session, await loras.get(session, model_id)))
     if MARKDOWN in request.headers.get("accept", ""):
         return _text(card)
     return card
@@ -98,7 +98,7 @@ async def get_card(request: Request, session: SessionDep, model_id: IdPath) -> A
 )
 async def get_card_text(session: SessionDep, model_id: IdPath) -> Response:
     """The same as Markdown."""
-    return _text(CardOut(**cards.shown(await loras.get(session, model_id))))
+    return _text(CardOut(**await cards.shown(session, await loras.get(session, model_id))))
 
 
 def _text(card: CardOut) -> Response:

@@ -1,12 +1,15 @@
 """Model cards: how a LoRA was made, written down when it is registered, so that it is true whatever comes later."""
 
 from typing import Any
+from uuid import UUID
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from api.domain.card import Record, engines_at
 from api.engines.catalogue import BASE_MODELS
-from api.models import Dataset, DatasetVersion, Model, TrainingSession
+from api.models import Dataset, DatasetVersion, GeneratedAsset, Model, TrainingSample, TrainingSession
 
 
 async def of_training(session: AsyncSession, row: TrainingSession, step: int, loss: float | None = None) -> Record:
@@ -50,8 +53,8 @@ async def _dataset(session: AsyncSession, row: TrainingSession) -> dict[str, Any
     return {**about, "version": version.number, "version_id": str(version.id), "images": version.image_count}
 
 
-def shown(model: Model) -> dict[str, Any]:
-    """What was written down, with what the row says itself; null where nothing is known."""
+async def shown(session: AsyncSession, model: Model) -> dict[str, Any]:
+    """What was written down, with what the row says itself and the samples there are; null where nothing is known."""
     metadata, record = model.model_metadata, model.card
     return {
         "model_id": model.id,
@@ -68,5 +71,21 @@ def shown(model: Model) -> dict[str, Any]:
         "source": record.get("source"),
         "base": record.get("base") or of_base(model.base_model),
         **{name: record.get(name) for name in ("session", "dataset", "config", "seed", "step", "loss", "engines")},
-        "samples": [],
+        "samples": await _samples(session, model.training_session_id, record.get("step")),
     }
+
+
+async def _samples(session: AsyncSession, session_id: UUID | None, step: int | None) -> list[dict[str, Any]]:
+    """What the training drew at this step, prompt by prompt, and was not deleted since."""
+    query = (
+        sa.select(GeneratedAsset)
+        .join(TrainingSample, col(TrainingSample.asset_id) == col(GeneratedAsset.id))
+        .where(col(TrainingSample.session_id) == session_id, col(TrainingSample.step) == step)
+        .where(col(GeneratedAsset.deleted_at).is_(None))
+        .order_by(col(TrainingSample.position))
+    )
+    found = await session.scalars(query) if session_id is not None and step is not None else ()
+    return [
+        {"step": step, "asset_id": str(each.id), "prompt": each.prompt, "url": f"/api/assets/{each.id}/file"}
+        for each in found
+    ]

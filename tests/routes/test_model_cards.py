@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from api.models import Model
+from api.models import GeneratedAsset, Model, TrainingSample
+from api.models.base import utcnow
 from tests.routes.test_training_checkpoints import training_with
 from tests.service import Service
 
@@ -31,6 +32,23 @@ async def test_a_promoted_checkpoint_has_the_card_of_its_training(any_service: S
     found = await card(any_service, promoted.json()["id"])
     assert recorded.items() <= found.items()
     assert found["base"]["name"] == "flux-tiny"
+
+
+async def test_the_samples_of_its_step_are_on_the_card(any_service: Service) -> None:
+    training, _ = await training_with(any_service, 250, card={"step": 250})
+    pictures = [GeneratedAsset(prompt=prompt, status="completed") for prompt in ("a", "b", "later", "deleted")]
+    pictures[3].deleted_at = utcnow()
+    async with any_service.resources.sessions.begin() as session:
+        session.add_all(pictures)
+        await session.flush()
+        for picture, step, position in zip(pictures, (250, 250, 500, 250), (1, 0, 0, 2), strict=True):
+            about = {"step": step, "position": position, "asset_id": picture.id}
+            session.add(TrainingSample(session_id=UUID(training), **about))
+    promoted = await any_service.client.post(f"/api/training/{training}/checkpoints/250/promote", json={})
+    samples = (await card(any_service, promoted.json()["id"]))["samples"]
+    assert [(each["prompt"], each["url"]) for each in samples] == [
+        (picture.prompt, f"/api/assets/{picture.id}/file") for picture in (pictures[1], pictures[0])
+    ]
 
 
 async def test_it_is_read_as_text_under_a_name_of_its_own_and_by_accept(service: Service) -> None:
