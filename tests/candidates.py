@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from api.db import Sessions
 from api.domain.candidate import shown_name
+from api.domain.checkpoint import Rule
 from api.models import TrainingCandidate
 from api.services import candidates
 from api.services.lora_intake import file_key
@@ -15,6 +16,7 @@ from api.storage import Storage
 from tests.service import tiny_lora
 
 MOST = 20
+RULE = Rule(newest=2, best=1)
 
 
 async def add_candidate(
@@ -31,5 +33,5 @@ async def add_candidate(
     about |= {"size_bytes": len(data), "rank": 4, "modules": 1}
     row = TrainingCandidate(session_id=session_id, step=step, **(about | fields))
     async with sessions.begin() as session:
-        await candidates.add(session, row, most)
+        await candidates.add(session, row, most, RULE)
     return row

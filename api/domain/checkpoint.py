@@ -30,11 +30,15 @@ Losses = Mapping[int, float | None]
 """The smoothed loss at each step with a training checkpoint; None where none was told."""
 
 
+def best(losses: Losses, rule: Rule) -> set[int]:
+    """The steps of the lowest losses; of equal ones the later."""
+    told = [(loss, -step) for step, loss in losses.items() if loss is not None]
+    return {-step for _, step in sorted(told)[: rule.best]}
+
+
 def prized(losses: Losses, rule: Rule) -> set[int]:
     """The steps that stay whatever comes after them."""
-    told = [(loss, -step) for step, loss in losses.items() if loss is not None]
-    best = {-step for _, step in sorted(told)[: rule.best]}
-    return best | {step for step in losses if rule.every and step % rule.every == 0}
+    return best(losses, rule) | {step for step in losses if rule.every and step % rule.every == 0}
 
 
 def superfluous(losses: Losses, rule: Rule) -> list[int]:

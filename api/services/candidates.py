@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from api.domain import candidate as rules
+from api.domain.checkpoint import Rule
 from api.errors import ConflictError, NotFoundError
 from api.models import Model, TrainingCandidate, TrainingSession, UnrecordedFile
 from api.services import awaited
@@ -80,8 +81,8 @@ async def done_steps(session: AsyncSession, session_id: UUID) -> set[int]:
 # ---- come and go -------------------------------------------------------------------------------------------------
 
 
-async def add(session: AsyncSession, row: TrainingCandidate, most: int) -> None:
-    """In the transaction that records its file; of more than `most` some go. Raises TakenError."""
+async def add(session: AsyncSession, row: TrainingCandidate, most: int, rule: Rule) -> None:
+    """In the transaction that records its file; of more than `most` some go, the `rule`'s last. Raises TakenError."""
     # Changes nothing, and holds the session's row until the end of the transaction: one at a time.
     mine = sa.update(TrainingSession).where(col(TrainingSession.id) == row.session_id)
     await session.execute(mine.values(name=TrainingSession.name), execution_options=AS_IT_IS)
@@ -92,7 +93,7 @@ async def add(session: AsyncSession, row: TrainingCandidate, most: int) -> None:
         await recorded(session, row.storage_path)
     await session.flush()
     have = await of_session(session, row.session_id)
-    gone = rules.excess([each.step for each in have], most)
+    gone = rules.excess({each.step: each.loss for each in have}, most, rule)
     await remove(session, [each for each in have if each.step in gone])
     await remove(session, await _succeeded(session, row.session_id))
 

@@ -17,6 +17,7 @@ from api.resources import Resources
 from api.scratch import scratch
 from api.services import candidates, cards, checkpoints, lora_intake
 from api.services.candidates import TakenError
+from api.services.trainings import config_of
 from api.services.unrecorded import unrecorded
 from api.storage.files import in_thread
 from api.trainer.checkpoint import step_of
@@ -50,7 +51,10 @@ async def collect(resources: Resources, session_id: UUID, workdir: Workdir | Non
         base = locate.base_model(resources.settings, row.config["base_model"])
         for step in missing:
             local = workdir.checkpoint(step) / FINAL_LORA if workdir is not None and step in here else None
-            await _make(resources, row, base, step, loss_at(losses, step), local or stored[step])
+            loss = loss_at(losses, step)
+            if loss is None and step in stored:
+                loss = stored[step].loss  # as told to the machine that trained then
+            await _make(resources, row, base, step, loss, local or stored[step])
     except StorageError:
         raise
     except MasukaError as exc:  # without the base model nobody can tell whether a LoRA fits it
@@ -140,4 +144,5 @@ async def _record(resources: Resources, row: TrainingSession, candidate: Trainin
     """Raises TakenError."""
     async with resources.sessions.begin() as session:
         candidate.card = await cards.of_training(session, row, candidate.step, candidate.loss)
-        await candidates.add(session, candidate, resources.settings.masuka_checkpoint_loras)
+        most, rule = resources.settings.masuka_checkpoint_loras, config_of(row).checkpoint_rule
+        await candidates.add(session, candidate, most, rule)

@@ -98,6 +98,12 @@ async def test_of_too_many_one_in_between_goes_with_its_file(
     assert [await is_kept(sessions, storage, row) for row in rows] == [True, False, True, True]
 
 
+async def test_of_too_many_the_best_stays(sessions: Sessions, storage: Storage, training: TrainingSession) -> None:
+    for step, loss in {250: 0.9, 500: 0.3, 750: 0.5, 1000: 0.6, 1250: 0.7}.items():
+        await add_candidate(sessions, storage, training.id, step, most=3, loss=loss)
+    assert await steps(sessions, training.id) == [250, 500, 1250]
+
+
 async def test_where_a_trainer_went_back_the_later_takes_the_place_and_until_then_the_earlier_stays(
     sessions: Sessions, storage: Storage, training: TrainingSession
 ) -> None:

@@ -150,7 +150,7 @@ async def test_a_storage_that_fails_at_the_end_delays_them_and_not_the_model(
 async def test_where_the_machine_is_gone_they_are_made_of_what_is_stored(
     training: Training, worker: Dispatcher, resources: Resources, tmp_path: Path
 ) -> None:
-    tell_trainer(resources, saves(tmp_path, 3), WAIT)
+    tell_trainer(resources, *map(trains, (1, 2, 3)), saves(tmp_path, 3), WAIT)
     async with on_duty(worker):
         await has(training, 3)
         (first,) = await found(training)
@@ -162,7 +162,9 @@ async def test_where_the_machine_is_gone_they_are_made_of_what_is_stored(
 
     await forget(resources)
 
-    assert [row.sha256 for row in await found(training)] == [first.sha256]
+    (again,) = await found(training)
+    assert again.sha256 == first.sha256
+    assert again.loss == pytest.approx(first.loss)
 
 
 async def test_a_lora_that_does_not_fit_is_looked_at_once_and_nothing_of_it_is_kept(
