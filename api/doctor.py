@@ -16,6 +16,7 @@ from api.bind import base_url, require_free
 from api.db import open_database
 from api.domain.job import Queue
 from api.engines import catalogue, gpu, locate
+from api.engines.captioners import CAPTIONERS, Captioner
 from api.engines.hub import Hub
 from api.errors import MasukaError
 from api.queue import open_redis
@@ -55,6 +56,7 @@ def examine(settings: Settings) -> list[Check]:
         *_gpus(),
         *(_engine(settings, name) for name in ("comfyui", "simpletuner")),
         *(_base_model(settings, name) for name in catalogue.BASE_MODELS),
+        *(_captioner(settings, captioner) for captioner in CAPTIONERS.values()),
         *asyncio.run(_servers(settings, running=running)),
         _port(settings, running=running),
         _token(settings),
@@ -129,6 +131,16 @@ def _base_model(settings: Settings, name: str) -> Check:
         needs = f" Needs {catalogue.get(name).disk_gb:g} GB on disk."
         return Check(name, "warning", exc.detail, f"{exc.hint}{needs}")
     return Check(name, "ok", f"{found.unet_name} in {found.models_dir}")
+
+
+def _captioner(settings: Settings, captioner: Captioner) -> Check:
+    """Nobody needs one, so none is missed."""
+    try:
+        found = locate.captioner(settings, captioner.name)
+    except MasukaError as exc:
+        wanted = f"For captions: {exc.hint} Needs {captioner.disk_gb:g} GB on disk."
+        return Check(captioner.name, "ok", exc.detail, wanted)
+    return Check(captioner.name, "ok", str(found.folder))
 
 
 # ---- servers -----------------------------------------------------------------------------------------------------

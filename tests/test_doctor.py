@@ -58,6 +58,12 @@ def test_a_missing_engine_is_a_failure_that_names_the_command(settings: Settings
     assert f"masuka install {engine}" in check.remedy
 
 
+def test_a_captioner_is_not_missed_but_its_command_is_told(settings: Settings, tmp_path: Path) -> None:
+    check = found(with_settings(settings, masuka_engines_dir=tmp_path / "empty"), "joycaption")
+    assert check.status == "ok"
+    assert "`masuka install joycaption`. Needs 18 GB" in check.remedy
+
+
 def test_a_port_in_use_is_a_failure(settings: Settings) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -37,7 +37,7 @@ class InstallBars:
 def install(
     names: Annotated[list[str], typer.Argument(help=f"Any of: {', '.join(installer.NAMES)}.")],
 ) -> None:
-    """Install engines and base models. Safe to repeat, to interrupt, and to run again after a failure."""
+    """Install engines, base models and captioners. Safe to repeat, to interrupt, and to run again after a failure."""
     with reporting():
         install_all(load_settings(), names)
 
