@@ -20,10 +20,17 @@ RULE = Rule(newest=2, best=1)
 
 
 async def add_candidate(
-    sessions: Sessions, storage: Storage, session_id: UUID, step: int, *, most: int = MOST, **fields: Any
+    sessions: Sessions,
+    storage: Storage,
+    session_id: UUID,
+    step: int,
+    *,
+    most: int = MOST,
+    rank: int | None = None,
+    **fields: Any,
 ) -> TrainingCandidate:
     """Of another rank, and so of another content, for each step. Raises TakenError, with the file left behind."""
-    data = tiny_lora(rank=step % 100 or 100)
+    data = tiny_lora(rank=rank or step % 100 or 100)
     digest, name = sha256(data).hexdigest(), shown_name("me", step)
     with TemporaryDirectory() as folder:
         path = Path(folder, "lora")

@@ -1,7 +1,7 @@
 """Every combination of prompts, seeds, LoRAs and scales: what may be asked, and in which order it is drawn."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -14,8 +14,18 @@ MAX_PICTURES = 500
 
 T = TypeVar("T")
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Variant = tuple[ModelId | None, float | None]
-"""A LoRA and how strongly it is applied; neither for the base model alone."""
+
+
+class Lora(NamedTuple):
+    """A model, or the LoRA of a training checkpoint; neither for the base model alone."""
+
+    model_id: UUID | None = None
+    checkpoint_id: UUID | None = None
+
+
+ALONE = Lora()
+Variant = tuple[Lora, float | None]
+"""A LoRA and how strongly it is applied; None for the base model alone."""
 
 
 def _different(values: list[Any]) -> list[Any]:
@@ -46,21 +56,25 @@ class SweepRequest(PictureSettings):
     models: Axis[ModelId | None] = Field(
         default_factory=list, description="LoRAs, each on its own; `null` is the base model of the first without one."
     )
+    checkpoints: Axis[ModelId] = Field(
+        default_factory=list,
+        description="LoRAs of training checkpoints by their ids, of any trainings; after `models`.",
+    )
     scales: Annotated[Axis[Scale], Field(min_length=1)] = Field(
-        default_factory=lambda: [1.0], description="How strongly each of `models` is applied."
+        default_factory=lambda: [1.0], description="How strongly each of `models` and `checkpoints` is applied."
     )
 
     def variants(self) -> list[Variant]:
-        """What `models` and `scales` come to: without a LoRA there is nothing to scale."""
-        return [
-            (model_id, scale)
-            for model_id in self.models or [None]
-            for scale in (self.scales if model_id is not None else [None])
+        """What LoRAs and `scales` come to: without a LoRA there is nothing to scale."""
+        named = [
+            *(Lora(model_id=each) for each in self.models),
+            *(Lora(checkpoint_id=each) for each in self.checkpoints),
         ]
+        return [(lora, scale) for lora in named or [ALONE] for scale in (self.scales if lora != ALONE else [None])]
 
     def warnings(self) -> list[str]:
-        if "scales" in self.model_fields_set and not any(self.models):
-            return [*super().warnings(), "scales have no effect: they are for the LoRAs in models, and there are none."]
+        if "scales" in self.model_fields_set and not any([*self.models, *self.checkpoints]):
+            return [*super().warnings(), "scales have no effect: they are for LoRAs, and none are named."]
         return super().warnings()
 
     def require_size(self) -> None:
@@ -71,15 +85,15 @@ class SweepRequest(PictureSettings):
                 f"These are {count} pictures; one sweep has at most {MAX_PICTURES}.",
                 code="sweep_too_large",
                 value=count,
-                hint="Take fewer prompts, seeds, models or scales, or make it several sweeps.",
+                hint="Take fewer prompts, seeds, LoRAs or scales, or make it several sweeps.",
             )
 
-    def picture(self, model_id: UUID | None, base_model: str | None) -> GenerateImageRequest:
-        """One of the pictures, with the first of every axis but `models`."""
+    def picture(self, lora: Lora, base_model: str | None) -> GenerateImageRequest:
+        """One of the pictures, with the first of every other axis."""
         common = {name: getattr(self, name) for name in self.model_fields_set & PictureSettings.model_fields.keys()}
         seed = {"seed": self.seeds[0]} if self.seeds else {}
-        own = {"prompt": self.prompts[0], "model_id": model_id, "lora_scale": self.scales[0]}
-        return GenerateImageRequest(**{**common, **seed, **own, "base_model": base_model})
+        own = {"prompt": self.prompts[0], **lora._asdict(), "lora_scale": self.scales[0], "base_model": base_model}
+        return GenerateImageRequest(**{**common, **seed, **own})
 
 
 def grouped(items: Sequence[T], group: Callable[[T], object]) -> list[T]:

@@ -29,6 +29,8 @@ ITEM_EXAMPLE: dict[str, Any] = {
     "prompt": "a photo of ohwx in the rain",
     "seed": 1,
     "model_id": "6f1c9f8e-3a0b-4c57-9d5e-0d6f3c8f2b11",
+    "checkpoint_id": None,
+    "step": None,
     "scale": 0.5,
     "error_message": None,
 }
@@ -60,6 +62,8 @@ class BatchItem(BaseModel):
     prompt: str
     seed: int
     model_id: UUID | None = Field(description="The first LoRA of its stack.")
+    checkpoint_id: UUID | None = Field(description="The same, where it is of a training checkpoint.")
+    step: int | None = Field(description="Of that training checkpoint.")
     scale: float | None = Field(description="Of that LoRA.")
     error_message: str | None
 
@@ -99,7 +103,7 @@ async def _detail(session: AsyncSession, batch_id: UUID) -> BatchDetail:
                 asset_id=asset.id,
                 task_id=generation.task_of(asset),
                 seed=config["seed"],
-                scale=first.get("scale"),
+                **{name: first.get(name) for name in ("checkpoint_id", "step", "scale")},
             )
         )
     return BatchDetail(**_about(batch, counts), request=batch.request, items=items)

@@ -33,12 +33,13 @@ async def contents(session: AsyncSession, batch_id: UUID) -> tuple[list[Generate
     assets = list(await batches.assets(session, batch_id))
     if not assets:
         raise ConflictError("All pictures of this batch were deleted.", code="batch_empty", value=str(batch_id))
-    stacks = (lora for asset in assets for lora in asset.generation_config["loras"])
-    used = {UUID(lora["model_id"]) for lora in stacks if "model_id" in lora}
-    query = sa.select(col(Model.id), col(Model.name)).where(col(Model.id).in_(used))
+    used = [lora for asset in assets for lora in asset.generation_config["loras"]]
+    models = {UUID(lora["model_id"]) for lora in used if "model_id" in lora}
+    query = sa.select(col(Model.id), col(Model.name)).where(col(Model.id).in_(models))
     names = {str(model_id): name for model_id, name in await session.execute(query)}
+    names |= {lora["checkpoint_id"]: f"step {lora['step']}, scale" for lora in used if "step" in lora}
     alike = Counter(names.values())
-    names = {model_id: name for model_id, name in names.items() if alike[name] == 1}  # else by file
+    names = {lora_id: name for lora_id, name in names.items() if alike[name] == 1}  # else by file
     return assets, arrange([_picture(asset, names) for asset in assets])
 
 
@@ -87,9 +88,7 @@ def _picture(asset: GeneratedAsset, names: Mapping[str, str]) -> Picture:
 
 
 def _lora_name(lora: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    if "step" in lora:  # of a training checkpoint, beside others of the same training
-        return f"step {lora['step']}, scale"
-    return names.get(lora["model_id"], lora["file"])
+    return names.get(lora["model_id" if "model_id" in lora else "checkpoint_id"], lora["file"])
 
 
 async def _small(storage: Storage, folder: Path, asset: GeneratedAsset, side: int) -> Image.Image:

@@ -1,6 +1,6 @@
 """Sweeps: one request, up to hundreds of pictures, all of them written in one transaction or none."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.domain.nodes import ModelFiles
-from api.domain.sweep import SweepRequest, grouped
-from api.models import Batch, GeneratedAsset, Model
+from api.domain.sweep import ALONE, Lora, SweepRequest, grouped
+from api.models import Batch, GeneratedAsset, Model, TrainingCandidate
 from api.services import generation, runs
 from api.settings import Settings
 from api.storage import Storage
@@ -29,29 +29,33 @@ async def submit(
     `generation.submit` does, and InputError `sweep_too_large`.
     """
     request.require_size()
-    rows = await _load(session, request.models)
+    rows = await _load(session, request)
     alone = request.base_model or next((row.base_model for row in rows), None)
-    plans: dict[UUID | None, runs.Plan] = {}
-    for model_id in dict.fromkeys(model_id for model_id, _ in request.variants()):
-        picture = request.picture(model_id, alone if model_id is None else request.base_model)
-        plans[model_id] = await generation.plan(session, storage, settings, installed, picture, files)
+    plans: dict[Lora, runs.Plan] = {}
+    for lora in dict.fromkeys(lora for lora, _ in request.variants()):
+        picture = request.picture(lora, alone if lora == ALONE else request.base_model)
+        plans[lora] = await generation.plan(session, storage, settings, installed, picture, files)
     variants = grouped(request.variants(), lambda variant: plans[variant[0]].base_model)
     seeds = request.seeds or [runs.random_seed()]
     pictures = [
         (plan, seed)
-        for model_id, scale in variants
+        for lora, scale in variants
         for prompt in request.prompts
-        for plan in [plans[model_id].varied(prompt, scale)]
+        for plan in [plans[lora].varied(prompt, scale)]
         for seed in seeds
     ]
     batch = Batch(total=len(pictures), request=runs.asked(request))
     return await runs.add(session, pictures, batch)
 
 
-async def _load(session: AsyncSession, ids: Sequence[UUID | None]) -> list[Model]:
-    """The rows that there are, in this order, in one statement; while they are held, each is found without another."""
-    wanted = [model_id for model_id in ids if model_id is not None]
-    if not wanted:
-        return []
-    found = {row.id: row for row in await session.scalars(sa.select(Model).where(col(Model.id).in_(wanted)))}
-    return [found[model_id] for model_id in wanted if model_id in found]
+async def _load(session: AsyncSession, request: SweepRequest) -> list[Model | TrainingCandidate]:
+    """The rows that there are, in this order; while they are held, each is found without another statement."""
+    named = [row_id for row_id in [*request.models, *request.checkpoints] if row_id is not None]
+    found: dict[UUID, Model | TrainingCandidate] = {}
+    if request.models:
+        models = await session.scalars(sa.select(Model).where(col(Model.id).in_(named)))
+        found |= {row.id: row for row in models}
+    if request.checkpoints:
+        checkpoints = await session.scalars(sa.select(TrainingCandidate).where(col(TrainingCandidate.id).in_(named)))
+        found |= {row.id: row for row in checkpoints}
+    return [found[row_id] for row_id in named if row_id in found]

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from api.domain.sweep import MAX_PICTURES, SweepRequest, grouped
+from api.domain.sweep import ALONE, MAX_PICTURES, Lora, SweepRequest, grouped
 from api.errors import InputError
 
 A, B = UUID(int=1), UUID(int=2)
@@ -18,19 +18,29 @@ def sweep(**fields: Any) -> SweepRequest:
 
 def test_every_lora_meets_every_scale_and_no_lora_meets_none() -> None:
     found = sweep(models=[A, None, B], scales=[0.5, 1.0]).variants()
-    assert found == [(A, 0.5), (A, 1.0), (None, None), (B, 0.5), (B, 1.0)]
-    assert sweep(scales=[0.5, 1.0]).variants() == [(None, None)]
+    assert found == [(Lora(A), 0.5), (Lora(A), 1.0), (ALONE, None), (Lora(B), 0.5), (Lora(B), 1.0)]
+    assert sweep(scales=[0.5, 1.0]).variants() == [(ALONE, None)]
+
+
+def test_training_checkpoints_come_after_the_models() -> None:
+    found = sweep(models=[None, A], checkpoints=[B]).variants()
+    assert found == [(ALONE, None), (Lora(A), 1.0), (Lora(checkpoint_id=B), 1.0)]
+    assert sweep(checkpoints=[B]).variants() == [(Lora(checkpoint_id=B), 1.0)]
 
 
 def test_scales_without_a_lora_are_said_to_have_no_effect() -> None:
     assert sweep(models=[A], scales=[0.5]).warnings() == sweep().warnings() == []
+    assert sweep(checkpoints=[A], scales=[0.5]).warnings() == []
     (warning,) = sweep(models=[None], scales=[0.5]).warnings()
     assert "scales" in warning
 
 
 @pytest.mark.parametrize(
     "twice",
-    [{"prompts": ["a", "b", "a"]}, {"seeds": [1, 1]}, {"models": [None, None]}, {"models": [A, A]}, {"scales": [1, 1]}],
+    [
+        *({"prompts": ["a", "b", "a"]}, {"seeds": [1, 1]}, {"scales": [1, 1]}),
+        *({"models": [None, None]}, {"models": [A, A]}, {"checkpoints": [A, A]}),
+    ],
     ids=str,
 )
 def test_nothing_is_named_twice(twice: dict[str, Any]) -> None:
@@ -55,7 +65,7 @@ def test_500_pictures_are_a_sweep_and_one_more_is_none() -> None:
 
 def test_a_picture_of_it_has_what_was_said_and_nothing_else() -> None:
     request = sweep(prompts=["a", "b"], seeds=[3, 4], scales=[0.5, 1.0], width=64, loras=[{"model_id": B}])
-    picture = request.picture(A, None)
+    picture = request.picture(Lora(A), None)
     assert (picture.prompt, picture.seed, picture.model_id, picture.lora_scale) == ("a", 3, A, 0.5)
     assert (picture.width, picture.loras[0].model_id) == (64, B)
     assert not picture.model_fields_set & {"height", "guidance_scale", "num_inference_steps", "workflow"}

@@ -213,6 +213,7 @@ async def test_a_grid_is_every_checkpoint_with_every_prompt_and_scale_and_one_pi
     assert [(item["prompt"], item["scale"], item["seed"]) for item in batch["items"]] == [
         (prompt, scale, 7) for scale in (None, 0.5, 1.0, 0.5, 1.0) for prompt in ("a", "b")
     ]
+    assert [item["step"] for item in batch["items"]] == [None] * 2 + [250] * 4 + [500] * 4
     assert (batch["request"]["training_id"], batch["request"]["steps"]) == (training, [250, 500])
     sheet = await any_service.client.get(started["sheet_url"])
     with Image.open(io.BytesIO(sheet.content)) as picture:
@@ -247,4 +248,35 @@ async def test_a_grid_that_cannot_be_drawn_leaves_nothing(service: Service) -> N
     assert_problem(await grid(service, full, prompts=many, scales=[0.5, 1.0]), 422, "grid_too_large")
     assert_problem(await grid(service, full, prompts=[]), 422, "validation_failed")
     assert_problem(await grid(service, full, width=65536), 422, "validation_failed")
+    assert await service.traces() == before
+
+
+async def test_a_sweep_compares_checkpoints_of_several_trainings_with_models(any_service: Service) -> None:
+    _, (here,) = await training_with(any_service, 250)
+    _, (there,) = await training_with(any_service, 250, rank=7)
+    model = await any_service.model()
+    await any_service.pulse("flux-tiny")
+    asked = {"models": [model["id"], None], "checkpoints": [str(here.id), str(there.id)], "scales": [0.5, 1.0]}
+    body = {**asked, "prompts": ["a"], "seeds": [7], "width": 64, "height": 64}
+    response = await any_service.client.post("/api/generate/sweep", json=body)
+    assert response.status_code == 202, response.text
+
+    batch_id = response.json()["batch_id"]
+    batch = (await any_service.client.get(f"/api/batches/{batch_id}")).json()
+    assert [(item["model_id"], item["checkpoint_id"], item["scale"]) for item in batch["items"]] == [
+        *((model["id"], None, scale) for scale in (0.5, 1.0)),
+        (None, None, None),
+        *((None, str(row.id), scale) for row in (here, there) for scale in (0.5, 1.0)),
+    ]
+    async with any_service.resources.sessions() as session:
+        _, layout = await contact_sheets.contents(session, UUID(batch_id))
+    assert len(layout.captions) == len(set(layout.captions.values())) == 7  # of one step both, and told apart
+
+
+async def test_a_sweep_with_a_checkpoint_that_is_gone_leaves_nothing(service: Service) -> None:
+    await training_with(service, 250)
+    await service.pulse("flux-tiny")
+    before = await service.traces()
+    body = {"prompts": ["a"], "checkpoints": [NOBODY]}
+    assert_problem(await service.client.post("/api/generate/sweep", json=body), 404, "checkpoint_not_found")
     assert await service.traces() == before
