@@ -39,6 +39,8 @@ class Stand:
     up: Up
     http: httpx.AsyncClient
     events_file: Path
+    names: Sequence[str] = SERVICE
+    """Of its processes."""
     _seeds: int = field(default=1000)
 
     def seed(self) -> int:
@@ -99,7 +101,7 @@ class Stand:
 
     def processes(self) -> dict[str, psutil.Process]:
         """Ours, by name; ComfyUI is not one of them. Raises LookupError while one is being restarted."""
-        found = {name: self.up.child(name) for name in SERVICE}
+        found = {name: self.up.child(name) for name in self.names}
         if missing := [name for name, process in found.items() if process is None]:
             raise LookupError(f"{', '.join(missing)} does not run")
         return {"supervisor": psutil.Process(self.up.process.pid), **{n: p for n, p in found.items() if p is not None}}
@@ -126,7 +128,8 @@ async def service(folder: Path, words: Sequence[str] = (), **env: str) -> AsyncI
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         url = f"http://127.0.0.1:{up.port}"
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False, limits=limits) as http:
-            yield Stand(up, http, events)
+            own_redis = "REDIS_URL" not in env
+            yield Stand(up, http, events, [name for name in SERVICE if own_redis or name != "redis"])
         # Its processes are given their time to end: what one benchmark leaves running would slow the next one down.
         await asyncio.to_thread(up.process.terminate)
         await asyncio.to_thread(up.process.wait, 60)

@@ -94,7 +94,7 @@ def _upload(url: str, pictures: Path) -> None:
 
 
 def _noise(folder: Path, count: int, side: int) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for number in range(count):
         noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{number:04}.png", compress_level=0)

@@ -42,8 +42,8 @@ async def test_the_samples_of_its_step_are_on_the_card(any_service: Service) -> 
         session.add_all(pictures)
         await session.flush()
         for picture, step, position in zip(pictures, (250, 250, 500, 250), (1, 0, 0, 2), strict=True):
-            about = {"step": step, "position": position, "asset_id": picture.id}
-            session.add(TrainingSample(session_id=UUID(training), **about))
+            sample = TrainingSample(session_id=UUID(training), step=step, position=position, asset_id=picture.id)
+            session.add(sample)
     promoted = await any_service.client.post(f"/api/training/{training}/checkpoints/250/promote", json={})
     samples = (await card(any_service, promoted.json()["id"]))["samples"]
     assert [(each["prompt"], each["url"]) for each in samples] == [

@@ -57,7 +57,8 @@ async def keeping(settings: Settings, pace: Pace = PACE) -> AsyncIterator[httpx.
 
 
 def agents() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "--none" in one.cmdline()]
+    alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in alive if "--none" in one.cmdline()]
 
 
 async def opened(settings: Settings, other_than: str = "") -> str:
