@@ -110,4 +110,6 @@ def _kind(column: sa.types.TypeEngine[Any] | None) -> type:
     plain = column.impl_instance if isinstance(column, sa.types.TypeDecorator) else column
     if isinstance(plain, sa.Uuid):
         return UUID
+    if isinstance(plain, sa.LargeBinary):
+        return bytes
     return datetime if isinstance(plain, sa.DateTime) else object

@@ -6,6 +6,7 @@ backups/<snapshot>/rows.jsonl.gz       every row of every table
 backups/<snapshot>/files.jsonl.gz      key, size and SHA-256 of every file that was copied besides
 """
 
+import base64
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -136,7 +137,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes):
-        raise TypeError("no column holds bytes")
+        return base64.b64encode(value).decode()
     return value
 
 
@@ -148,6 +149,8 @@ def decode(value: Any, kind: type) -> Any:
         return UUID(value)
     if kind is datetime:
         return datetime.fromisoformat(value)
+    if kind is bytes:
+        return base64.b64decode(value)
     return value
 
 

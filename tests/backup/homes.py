@@ -1,11 +1,12 @@
 """Installations with something in them, and what they hold."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
@@ -15,7 +16,8 @@ from api.backup.place import Place, open_place
 from api.backup.restore import Restored, restore
 from api.db import Sessions, open_database
 from api.domain.job import Kind
-from api.models import Dataset, DatasetImage, GeneratedAsset
+from api.models import Dataset, DatasetImage, GeneratedAsset, Installation
+from api.models.base import utcnow
 from api.settings import Settings
 from api.storage import Storage, open_storage
 from tests.job_rows import add
@@ -66,6 +68,15 @@ class Home:
         await self.dataset()
         await self.picture("one", b"1" * 1000)
 
+    async def fill_every_column(self) -> None:
+        """One row of each table, with a value in every column."""
+        made: dict[str, dict[str, Any]] = {}
+        async with self.sessions.begin() as session:
+            await session.execute(sa.delete(Installation))
+            for table in SQLModel.metadata.sorted_tables:
+                made[table.name] = {column.name: _value_of(column, made) for column in table.c}
+                await session.execute(table.insert().values(made[table.name]))
+
     async def rows(self) -> dict[str, list[dict[str, Any]]]:
         """All of them, by table, in the order of their keys."""
         found = {}
@@ -80,6 +91,22 @@ class Home:
 
     async def back_up(self, place: Place, **wishes: Any) -> Made:
         return await make(place, self.sessions, self.storage, self.settings, **wishes)
+
+
+def _value_of(column: sa.Column[Any], made: Mapping[str, Mapping[str, Any]]) -> Any:
+    for key in column.foreign_keys:
+        return made[key.column.table.name][key.column.name]
+    kinds: dict[type, Any] = {
+        UUID: uuid4(),
+        datetime: utcnow(),
+        bytes: b"\x00\xff",
+        str: "x",
+        int: 2,
+        bool: True,
+        float: 1.5,
+    }
+    plain = column.type.impl_instance if isinstance(column.type, sa.types.TypeDecorator) else column.type
+    return [] if isinstance(plain, sa.JSON) else kinds[plain.python_type]
 
 
 @asynccontextmanager

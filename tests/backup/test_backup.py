@@ -52,6 +52,21 @@ async def test_all_rows_and_files_come_back(move: tuple[Settings, Settings], tmp
     assert (made.files, found.manifest.id, found.missing) == (2, made.snapshot, ())
 
 
+async def test_every_column_of_every_table_comes_back(move: tuple[Settings, Settings], tmp_path: Path) -> None:
+    here, there = move
+    async with home(here) as first, place_in(tmp_path / "backups", here) as place:
+        await first.fill_every_column()
+        await first.back_up(place)
+        before = await first.rows()
+
+    async with place_in(tmp_path / "backups", there) as place:
+        await bring_back(there, place)
+
+    async with home(there) as second:
+        assert await second.rows() == before
+    assert all(value is not None for found in before.values() for row in found for value in row.values())
+
+
 async def test_with_a_bucket_the_rows_go_there_and_the_files_stay(s3_settings: Settings, tmp_path: Path) -> None:
     async with home(s3_settings) as first, place_in_bucket(first) as place:
         key = await first.picture(f"s3-{uuid4()}", b"in the bucket")
