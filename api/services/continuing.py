@@ -15,10 +15,10 @@ from api.domain.preset import find
 from api.domain.text import Name
 from api.domain.training import MAX_STEPS, FluxTrainingRequest, resolved
 from api.domain.webhook import WebhookUrl
-from api.errors import ConflictError, InputError
-from api.models import TrainingSession
+from api.errors import ConflictError, InputError, NotFoundError
+from api.models import Dataset, TrainingSession
 from api.models.base import utcnow
-from api.services import bases, checkpoints, datasets, jobs, trainer_options, trainings, webhooks
+from api.services import bases, checkpoints, dataset_edits, jobs, trainer_options, trainings, webhooks
 from api.services.presets import presets
 from api.settings import Settings
 
@@ -73,7 +73,7 @@ async def extend(
     Raises NotFoundError, ConflictError `session_not_completed`, `training_state_gone` or `dataset_gone`, InputError
     `steps_too_many`, UnavailableError when the base model is not installed.
     """
-    parent = await trainings.get(session, session_id)
+    parent, dataset = await _held(session, session_id)
     # Changes nothing, and holds the row until the end of the transaction: its state is not given up meanwhile.
     completed = sa.update(TrainingSession).where(
         col(TrainingSession.id) == parent.id, col(TrainingSession.status) == Status.COMPLETED.value
@@ -98,7 +98,7 @@ async def extend(
         raise InputError(f"At most {MAX_STEPS} steps in all, got {steps}.", code="steps_too_many", value=steps)
     config = trainings.config_of(parent).model_copy(update={"steps": steps})
     wish = {**parent.config, **config.model_dump(mode="json")}
-    return await _child(session, settings, installed, parent, wish, request, start_step=stored[0].step)
+    return await _child(session, settings, installed, parent, dataset, wish, request, start_step=stored[0].step)
 
 
 async def clone(
@@ -115,7 +115,7 @@ async def clone(
     `trainer`: the version of SimpleTuner. Raises NotFoundError, ConflictError `dataset_gone`, and what `submit` of
     trainings raises for the choices.
     """
-    parent = await trainings.get(session, session_id)
+    parent, dataset = await _held(session, session_id)
     preset = find(presets(), request.preset).settings if request.preset else {}
     config = resolved(trainings.config_of(parent).model_dump() | preset, request.chosen())
     wish = {**parent.config, **config.model_dump(mode="json")}
@@ -123,7 +123,7 @@ async def clone(
     wish |= {"preset": request.preset} if request.preset else {}
     if trainer is not None:
         trainer_options.require(config.expert, trainer, wish["base_model"])
-    return await _child(session, settings, installed, parent, wish, request)
+    return await _child(session, settings, installed, parent, dataset, wish, request)
 
 
 async def is_awaited(session: AsyncSession, session_id: UUID, keep: timedelta) -> bool:
@@ -138,24 +138,36 @@ async def is_awaited(session: AsyncSession, session_id: UUID, keep: timedelta) -
     return await session.scalar(query.limit(1)) is not None
 
 
+async def _held(session: AsyncSession, session_id: UUID) -> tuple[TrainingSession, Dataset]:
+    """The parent, and its dataset, which is held before any other row, as by everybody: nobody deletes it meanwhile.
+
+    Raises NotFoundError, ConflictError `dataset_gone`.
+    """
+    parent = await trainings.get(session, session_id)
+    try:
+        if parent.dataset_id is not None:
+            return parent, await dataset_edits.hold(session, parent.dataset_id)
+    except NotFoundError:
+        pass  # deleted since the parent was read
+    raise ConflictError(
+        "The dataset of this training was deleted.",
+        code="dataset_gone",
+        value=str(parent.id),
+        hint="Upload it again and start a new training.",
+    )
+
+
 async def _child(
     session: AsyncSession,
     settings: Settings,
     installed: Collection[str],
     parent: TrainingSession,
+    dataset: Dataset,
     config: dict[str, Any],
     request: ExtendRequest | CloneRequest,
     *,
     start_step: int = 0,
 ) -> TrainingSession:
-    if parent.dataset_id is None:
-        raise ConflictError(
-            "The dataset of this training was deleted.",
-            code="dataset_gone",
-            value=str(parent.id),
-            hint="Upload it again and start a new training.",
-        )
-    dataset = await datasets.get(session, parent.dataset_id)
     bases.choose(settings, installed, named=config["base_model"])
     return await trainings.add(
         session,

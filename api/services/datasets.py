@@ -205,10 +205,11 @@ async def images(session: AsyncSession, dataset_id: UUID) -> list[DatasetImage]:
 async def delete(session: AsyncSession, dataset_id: UUID) -> None:
     """Hide the dataset, for `discard_abandoned` to remove its files and rows soon.
 
-    Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it, or its captioning, waits or runs.
+    Raises NotFoundError, and ConflictError `dataset_in_use` while a training with it, or its captioning, waits or runs:
+    the caller's transaction must then be rolled back.
     """
     dataset = await dataset_edits.hold(session, dataset_id)
-    users = await _users(session, dataset_id)
+    users = await _part_from_trainings(session, dataset_id) + await _captionings(session, dataset_id)
     if users:
         raise ConflictError(
             "A training with this dataset, or its captioning, waits or runs.",
@@ -216,21 +217,24 @@ async def delete(session: AsyncSession, dataset_id: UUID) -> None:
             value=users,
             hint="Cancel it first, or wait for its end.",
         )
-    mine = col(TrainingSession.dataset_id) == dataset_id
-    await session.execute(sa.update(TrainingSession).where(mine).values(dataset_id=None, dataset_version_id=None))
     dataset.is_processed = False
     dataset.dataset_metadata = {**dataset.dataset_metadata, OWNER: NOBODY}
     await session.flush()
 
 
-async def _users(session: AsyncSession, dataset_id: UUID) -> int:
-    """How many trainings and captionings of it wait or run."""
-    users = 0
-    for table, kind in ((TrainingSession, Kind.TRAINING), (Captioning, Kind.CAPTION)):
-        active = col(table.status).in_((Status.PENDING.value, kind.running_word))
-        its = sa.select(sa.func.count()).select_from(table).where(col(table.dataset_id) == dataset_id, active)
-        users += await session.scalar(its) or 0
-    return users
+async def _part_from_trainings(session: AsyncSession, dataset_id: UUID) -> int:
+    """How many of them wait or run, as they are once none can be resumed before this transaction ends."""
+    mine = sa.update(TrainingSession).where(col(TrainingSession.dataset_id) == dataset_id)
+    parted = mine.values(dataset_id=None, dataset_version_id=None).returning(col(TrainingSession.status))
+    statuses = await session.scalars(parted)
+    return sum(status in (Status.PENDING.value, Kind.TRAINING.running_word) for status in statuses)
+
+
+async def _captionings(session: AsyncSession, dataset_id: UUID) -> int:
+    """How many of it wait or run."""
+    active = col(Captioning.status).in_((Status.PENDING.value, Kind.CAPTION.running_word))
+    its = sa.select(sa.func.count()).select_from(Captioning).where(col(Captioning.dataset_id) == dataset_id, active)
+    return await session.scalar(its) or 0
 
 
 async def _files(session: AsyncSession, dataset_id: UUID) -> set[str]:

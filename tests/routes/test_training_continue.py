@@ -1,15 +1,19 @@
 """`/api/training/{id}/resume`, `/extend`, `/clone`: what is made of a training, and when nothing is."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from api.errors import EngineError
 from api.models import TrainingCheckpoint
 from api.models.base import utcnow
-from api.services import checkpoints
+from api.services import checkpoints, continuing
+from api.services.continuing import CloneRequest, ExtendRequest
 from tests.service import Service, assert_problem
+from tests.waiting import until_async
 
 
 async def store(service: Service, session_id: str, *steps: int) -> None:
@@ -160,3 +164,38 @@ async def test_a_deleted_dataset_can_be_trained_on_no_more(service: Service) -> 
     await service.client.delete(f"/api/datasets/{parent['dataset_id']}")
     assert_problem(await act(service, parent, "clone", {}), 409, "dataset_gone")
     assert_problem(await act(service, parent, "extend", {"steps": 5}), 409, "dataset_gone")
+
+
+# ---- while the dataset is deleted --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["resume", "extend", "clone"])
+async def test_a_dataset_is_not_deleted_under_a_training_that_is_just_continued(
+    any_service: Service, what: str
+) -> None:
+    parent = await (failed(any_service, 500) if what == "resume" else completed(any_service, 500))
+    settings, parent_id = any_service.resources.settings, UUID(parent["id"])
+    async with any_service.resources.sessions() as session:
+        if what == "resume":
+            await continuing.resume(session, parent_id)
+        elif what == "extend":
+            await continuing.extend(session, settings, {"flux-tiny"}, parent_id, ExtendRequest(steps=5))
+        else:
+            await continuing.clone(session, settings, {"flux-tiny"}, parent_id, CloneRequest())
+        path = f"/api/datasets/{parent['dataset_id']}"
+        deletion = asyncio.create_task(any_service.client.delete(path))
+        await until_async(lambda: waits_or_is_done(any_service, deletion))
+        await session.commit()
+    assert_problem(await deletion, 409, "dataset_in_use")
+    trainings = (await any_service.client.get("/api/training/")).json()["items"]
+    assert {training["dataset_id"] for training in trainings} == {parent["dataset_id"]}
+
+
+async def waits_or_is_done(service: Service, task: "asyncio.Task[Any]") -> bool:
+    async with service.resources.sessions() as session:
+        if task.done() or session.get_bind().dialect.name == "sqlite":  # which has one writer
+            return True
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(await session.scalar(sa.text(waiting)))
