@@ -55,7 +55,7 @@ KEYED: tuple[Any, ...] = (DatasetImage, DatasetVersionImage)
 async def unrecorded(sessions: Sessions, storage: Storage, key: str, owner: str) -> AsyncIterator[None]:
     """Inside, the caller stores a file under `key`, which is his alone, and records it with `recorded`.
 
-    When he fails or is stopped instead, the storage has nothing under `key` afterwards.
+    When he fails or is stopped instead, the storage has nothing under `key` afterwards, or at least soon.
     """
     async with all_unrecorded(sessions, storage, [key], owner):
         yield
@@ -70,8 +70,11 @@ async def all_unrecorded(sessions: Sessions, storage: Storage, keys: Sequence[st
         yield
     except DATABASE_ERRORS:
         raise  # whether it was recorded nobody can say now; once the owner is gone, the rows can
-    except BaseException:
+    except Exception:
         await see_through(_discard_now(sessions, storage, keys))
+        raise
+    except BaseException:
+        await see_through(_hand_over(sessions, storage, keys))
         raise
 
 
@@ -107,6 +110,22 @@ async def _discard_now(sessions: Sessions, storage: Storage, keys: Sequence[str]
             await _discard(sessions, storage, key)
     except (StorageError, *DATABASE_ERRORS) as exc:
         log.warning("file_not_discarded", key=key, error=str(exc))  # `discard_abandoned` will, one day
+
+
+async def _hand_over(sessions: Sessions, storage: Storage, keys: Sequence[str]) -> None:
+    """Remove the files of one who was stopped, and have it done again: a request on its way may still store one.
+
+    His last transaction may be on its way, too. It holds the announcements that it deletes, so this waits for its end,
+    and finds only those that were not recorded.
+    """
+    mine = sa.update(UnrecordedFile).where(col(UnrecordedFile.key).in_(keys))
+    try:
+        async with sessions.begin() as session:
+            left = (await session.scalars(mine.values(owner=NOBODY).returning(col(UnrecordedFile.key)))).all()
+        for key in left:
+            await storage.delete(key)
+    except (StorageError, *DATABASE_ERRORS) as exc:
+        log.warning("files_not_discarded", error=str(exc))  # `discard_abandoned` will
 
 
 async def _discard(sessions: Sessions, storage: Storage, key: str) -> None:

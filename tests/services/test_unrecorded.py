@@ -1,5 +1,6 @@
 """A file is stored for a row, or not for long: whoever dies in between, and wherever."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from api.settings import Settings
 from api.storage import Storage, open_storage
 from tests.owners import dead_owner
 from tests.tasks.troubled import Troubled
+from tests.waiting import until
 
 KEY = "models/tag/me-1a2b3c4d.safetensors"
 
@@ -87,6 +89,48 @@ async def test_when_the_database_does_not_say_whether_it_was_recorded_its_rows_d
     await discard_abandoned(sessions, storage)
 
     assert await kept(storage) is committed
+    assert await announced(sessions) == []
+
+
+async def test_what_one_was_storing_who_was_stopped_goes_soon(sessions: Sessions, storage: Storage, file: Path) -> None:
+    troubled = Troubled(storage, hangs=True)
+
+    async def store() -> None:
+        async with unrecorded(sessions, storage, KEY, new_owner()):
+            await troubled.put_file(KEY, file)
+
+    task = asyncio.create_task(store())
+    await until(lambda: troubled.puts == 1)
+    task.cancel()
+    await asyncio.wait({task})
+    await storage.put_file(KEY, file)  # as a request that had been sent before
+
+    assert await discard_abandoned(sessions, storage) == 1
+    assert not await kept(storage)
+    assert await announced(sessions) == []
+
+
+async def test_a_file_is_kept_whose_owner_was_stopped_while_its_row_was_being_written(
+    sessions: Sessions, storage: Storage, file: Path
+) -> None:
+    async with sessions() as recording:
+
+        async def store() -> None:
+            async with unrecorded(sessions, storage, KEY, new_owner()):
+                await storage.put_file(KEY, file)
+                recording.add(GeneratedAsset(prompt="me", storage_path=KEY))
+                await recorded(recording, KEY)
+                await recording.flush()
+                raise asyncio.CancelledError
+
+        task = asyncio.create_task(store())
+        waiting = not (await asyncio.wait({task}, timeout=0.5))[0]
+        await recording.commit()  # it was on its way
+        await asyncio.wait({task})
+
+    await discard_abandoned(sessions, storage)
+    assert waiting
+    assert await kept(storage)
     assert await announced(sessions) == []
 
 

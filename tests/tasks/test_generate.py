@@ -11,6 +11,7 @@ from api.domain.job import Kind, Queue
 from api.models import GeneratedAsset, UnrecordedFile
 from api.resources import Resources
 from api.services import jobs
+from api.services.unrecorded import discard_abandoned
 from api.tasks import patience, room
 from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
@@ -105,6 +106,7 @@ async def test_a_cancel_while_the_picture_is_stored_leaves_no_file(scene: Scene)
             await jobs.request_cancel(session, scene.job_id)
         assert (await scene.end())[0] == "cancelled"
     assert scene.files == []
+    await discard_abandoned(scene.resources.sessions, scene.resources.storage)  # looks once more
     assert await scene.announced() == []
 
 
