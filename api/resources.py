@@ -12,13 +12,13 @@ from api.disk import DiskSpace
 from api.domain.disk import MB
 from api.errors import UnreachableError
 from api.logs import report
+from api.looks import Looks
 from api.previews import Previews
 from api.progress import Progress
 from api.queue import JobQueue, open_redis
 from api.settings import Settings
 from api.storage import Storage, open_storage
 
-PARALLEL_LOOKS = 2
 REACH_SECONDS = 2.0
 """Between two looks for a database that is away."""
 
@@ -33,8 +33,7 @@ class Resources:
     previews: Previews
     storage: Storage
     disk: DiskSpace
-    looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_LOOKS))
-    """Turns of decoding a large picture, so that requests at the same time do not take the machine's memory."""
+    looks: Looks = field(default_factory=Looks)
 
 
 @asynccontextmanager

@@ -12,9 +12,12 @@ EXTREME_ASPECT = 2.5
 MUCH_CUT = 0.15
 LEAST_SHARPNESS = 0.42
 """Photos have 0.6 to 0.9; a blur of 3 pixels at the size of training, or a fourfold enlargement, brings them below."""
-DARKEST_BRIGHT = 70
+DARKEST_BRIGHT = 80
 """Of 255: when all but a twentieth of a picture is darker, nothing in it can be seen well."""
 BRIGHTEST_DARK = 170
+WHITE = 245
+"""A picture of which half is brighter, and that has no shadows as a subject on a white ground has, is overexposed."""
+DARKEST_WASHED = 80
 LEAST_CONTRAST = 40
 
 
@@ -55,10 +58,12 @@ def about_pixels(measured: Measurement, resolution: int) -> Iterator[Verdict]:
         yield warning("blurry", f"It looks blurred (sharpness {sharpness:.2f} of 1).", "Use a sharper one.")
     if measured.bright < DARKEST_BRIGHT:
         yield warning("too_dark", "Nearly all of it is very dark.", "Brighten it, or leave it out.")
-    elif measured.dark > BRIGHTEST_DARK:
+    elif measured.dark > BRIGHTEST_DARK or (measured.middle >= WHITE and measured.dark > DARKEST_WASHED):
         yield warning("too_bright", "Nearly all of it is very bright.", "Darken it, or leave it out.")
     elif measured.bright - measured.dark < LEAST_CONTRAST:
         yield warning("low_contrast", "It has hardly any contrast.", "Raise the contrast, or leave it out.")
+    elif measured.middle >= WHITE:
+        yield advice("half_white", "Half of it is white.", "Fine for a white background; else it is overexposed.")
 
 
 def about_duplicate(original: str) -> Verdict:

@@ -28,7 +28,8 @@ def about_set(
         yield error("no_images", "There are no pictures.", "Upload some.")
         return
     fewest, most = ADVISED[subject]
-    size = f"There are {pictures} pictures; {fewest} to {most} are usual for a {subject}."
+    count = "is 1 picture" if pictures == 1 else f"are {pictures} pictures"
+    size = f"There {count}; {fewest} to {most} are usual for a {subject}."
     if pictures < LEAST_TO_LEARN:
         yield warning("too_few_images", size, "Add different views; so few are learnt by heart.")
     elif pictures < fewest:
@@ -39,9 +40,9 @@ def about_set(
         yield advice(
             "no_trigger_word", "There is no trigger word.", "A rare word makes it possible to call the subject."
         )
-    ((text, count),) = Counter(captions).most_common(1)
-    if pictures >= LEAST_TO_LEARN and count > MOSTLY * pictures and text != trigger_word:
-        yield advice("same_captions", f"{count} pictures have the same caption.", "Say what is different in each.")
+    ((text, times),) = Counter(captions).most_common(1)
+    if pictures >= LEAST_TO_LEARN and times > MOSTLY * pictures and text != trigger_word:
+        yield advice("same_captions", f"{times} pictures have the same caption.", "Say what is different in each.")
     if unmeasured:
         yield advice(
             "not_all_measured", f"The pixels of {unmeasured} pictures were not looked at.", "Ask for the report again."

@@ -18,7 +18,7 @@ from api.routes.once import OnceDep
 from api.routes.problems import responses
 from api.routes.waiting import EXAMPLE as WAITING_EXAMPLE
 from api.routes.waiting import Waits, with_place, with_places
-from api.services import jobs
+from api.services import jobs, training_start
 from api.services.pages import page
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
@@ -122,7 +122,7 @@ async def retry_job(session: SessionDep, resources: ResourcesDep, once: OnceDep,
     """A new job with the same inputs for a failed or cancelled one."""
 
     async def work() -> JobOut:
-        job = await jobs.retry(session, job_id)
+        job = await training_start.retry(resources, session, job_id)
         after_commit(session, partial(resources.queue.ring, Queue(job.queue)))
         return await with_place(session, resources.settings, JobOut.model_validate(job))
 

@@ -12,7 +12,7 @@ from api.routes.once import OnceDep
 from api.routes.problems import responses
 from api.routes.training import EXAMPLE, SessionOut
 from api.routes.waiting import with_place
-from api.services import continuing, trainer_options, trainings, workers
+from api.services import training_start
 from api.services.continuing import CloneRequest, ExtendRequest
 
 router = APIRouter(prefix="/api/training", tags=["training"])
@@ -31,7 +31,7 @@ async def resume_session(
     """A failed or cancelled training goes on from its newest checkpoint, as the same session with a new job."""
 
     async def work() -> ResumedOut:
-        row, step = await continuing.resume(session, session_id)
+        row, step = await training_start.resume(resources, session, session_id)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
         shown = SessionOut.model_validate(row).model_dump()
         return await with_place(session, settings, ResumedOut(**shown, resumes_from_step=step))
@@ -53,8 +53,7 @@ async def extend_session(
     """A completed training is trained further, as a new session; the LoRA that it has made stays."""
 
     async def work() -> SessionOut:
-        installed = await workers.installed_bases(resources.redis, settings)
-        row = await continuing.extend(session, settings, installed, session_id, body)
+        row = await training_start.extend(resources, session, session_id, body)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
         return await with_place(session, settings, SessionOut.model_validate(row))
 
@@ -73,11 +72,7 @@ async def clone_session(
     """The same training from its beginning, with changes: the same pictures and captions, whatever became of it."""
 
     async def work() -> SessionOut:
-        parent = await trainings.get(session, session_id)
-        named = body.expert or parent.config.get("expert", {})
-        trainer = await trainer_options.named_version(resources.redis, settings, named)
-        installed = await workers.installed_bases(resources.redis, settings)
-        row = await continuing.clone(session, settings, installed, session_id, body, trainer=trainer)
+        row = await training_start.clone(resources, session, session_id, body)
         after_commit(session, partial(resources.queue.ring, Queue.GPU))
         return await with_place(session, settings, SessionOut.model_validate(row))
 

@@ -13,7 +13,7 @@ from sqlmodel import col
 from api.domain.job import Status
 from api.domain.preset import find
 from api.domain.text import Name
-from api.domain.training import MAX_STEPS, FluxTrainingRequest, resolved
+from api.domain.training import MAX_STEPS, FluxTrainingConfig, FluxTrainingRequest, resolved
 from api.domain.webhook import WebhookUrl
 from api.errors import ConflictError, InputError, NotFoundError
 from api.models import Dataset, TrainingSession
@@ -116,14 +116,19 @@ async def clone(
     trainings raises for the choices.
     """
     parent, dataset = await _held(session, session_id)
-    preset = find(presets(), request.preset).settings if request.preset else {}
-    config = resolved(trainings.config_of(parent).model_dump() | preset, request.chosen())
-    wish = {**parent.config, **config.model_dump(mode="json")}
-    wish |= {"base_model": request.base_model or parent.config["base_model"]}
+    config, base_model = cloned(parent, request)
+    wish = {**parent.config, **config.model_dump(mode="json"), "base_model": base_model}
     wish |= {"preset": request.preset} if request.preset else {}
     if trainer is not None:
-        trainer_options.require(config.expert, trainer, wish["base_model"])
+        trainer_options.require(config.expert, trainer, base_model)
     return await _child(session, settings, installed, parent, dataset, wish, request)
+
+
+def cloned(parent: TrainingSession, request: CloneRequest) -> tuple[FluxTrainingConfig, str]:
+    """What a clone is trained with, and its base model. Raises InputError for choices that do not go together."""
+    preset = find(presets(), request.preset).settings if request.preset else {}
+    config = resolved(trainings.config_of(parent).model_dump() | preset, request.chosen())
+    return config, request.base_model or parent.config["base_model"]
 
 
 async def is_awaited(session: AsyncSession, session_id: UUID, keep: timedelta) -> bool:

@@ -16,8 +16,7 @@ from api.domain.measurement import Measured, Measurement
 from api.domain.preflight import Findings
 from api.errors import InputError, NotFoundError, StorageError
 from api.intake.measure import measure_file
-from api.models import DatasetImage, ImageMeasurement
-from api.models.dataset import DatasetPicture
+from api.models import DatasetImage, DatasetPicture, ImageMeasurement
 from api.resources import Resources
 from api.scratch import scratch
 from api.see_through import see_through
@@ -28,7 +27,8 @@ log = structlog.get_logger(__name__)
 VERSION = 1
 """Of what `intake.measure` does: a higher one has everything measured anew."""
 ASKED_AT_ONCE = 500
-FILE_DAMAGED = "file_damaged"
+PARALLEL_CHECKS = 16
+FILE_MISSING, FILE_DAMAGED = "file_missing", "file_damaged"
 
 
 async def look_at(resources: Resources, images: Sequence[DatasetPicture], patience_seconds: float | None) -> Findings:
@@ -38,30 +38,28 @@ async def look_at(resources: Resources, images: Sequence[DatasetPicture], patien
     """
     measured = await known(resources.sessions, sorted({image.sha256 for image in images}))
     broken: dict[str, str] = {}
-    missing = {image.sha256: image for image in images if image.sha256 not in measured}
-    if not missing:
-        return Findings(measured, broken)
+    checks = asyncio.Semaphore(PARALLEL_CHECKS)
 
     async def look(image: DatasetPicture, folder: Path) -> None:
-        async with resources.looks:
-            try:
-                found = await _measured(resources, image, folder)
-            except InputError as exc:
-                broken[image.sha256] = "file_missing" if isinstance(exc, NotFoundError) else FILE_DAMAGED
-                return
-            except (StorageError, OSError) as exc:
-                log.warning("picture_not_measured", key=image.key, error=str(exc))
-                return
-        await keep(resources.sessions, {image.sha256: found})
-        measured[image.sha256] = found.measurement
+        try:
+            async with checks:
+                size = await resources.storage.size(image.key)
+            if size != image.size_bytes:
+                broken[image.sha256] = FILE_MISSING if size is None else FILE_DAMAGED
+            elif image.sha256 not in measured:
+                measured[image.sha256] = await _once_measured(resources, image, folder)
+        except InputError as exc:
+            broken[image.sha256] = FILE_MISSING if isinstance(exc, NotFoundError) else FILE_DAMAGED
+        except (StorageError, OSError) as exc:
+            log.warning("picture_not_measured", key=image.key, error=str(exc))
 
     async with scratch(resources.settings) as folder:
         try:
             async with asyncio.timeout(patience_seconds), asyncio.TaskGroup() as group:
-                for image in missing.values():
+                for image in {image.sha256: image for image in images}.values():
                     group.create_task(look(image, folder))
         except TimeoutError:
-            log.info("pictures_not_measured", pictures=len(missing))
+            log.info("pictures_not_measured", pictures=len({image.sha256 for image in images} - measured.keys()))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
     return Findings(measured, broken)
@@ -114,6 +112,19 @@ async def forget_unused(sessions: Sessions) -> int:
             its = (col(ImageMeasurement.sha256).in_(hashes), unused)
             await session.execute(sa.delete(ImageMeasurement).where(*its))
     return len(hashes)
+
+
+async def _once_measured(resources: Resources, image: DatasetPicture, folder: Path) -> Measurement:
+    """Raises what `_measured` raises."""
+    async with resources.looks.alone_at(image.sha256):
+        async with resources.looks.turns:
+            # Somebody else may have been here for the same: a report and its sheet are asked for together.
+            meanwhile = await known(resources.sessions, [image.sha256])
+            if meanwhile:
+                return meanwhile[image.sha256]
+            found = await _measured(resources, image, folder)
+        await keep(resources.sessions, {image.sha256: found})
+    return found.measurement
 
 
 async def _measured(resources: Resources, image: DatasetPicture, folder: Path) -> Measured:

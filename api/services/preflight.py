@@ -1,11 +1,12 @@
 """A dataset looked at before it is trained on, by whoever asks and by every training's start."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.domain.clip_tokens import ClipTokens
 from api.domain.preflight import Intent, Picture, Report, examine
@@ -14,9 +15,9 @@ from api.domain.training import FluxTrainingConfig
 from api.domain.verdict import Level
 from api.engines import locate
 from api.errors import Fault, FaultsError
-from api.models import Dataset, DatasetImage
+from api.models import Dataset, DatasetImage, DatasetVersionImage
 from api.resources import Resources
-from api.services import datasets, measuring, training_estimates
+from api.services import dataset_versions, datasets, measuring, training_estimates
 from api.services.training_estimates import Estimate
 from api.settings import Settings
 
@@ -33,6 +34,8 @@ class Plan:
     name: str | None = None
     """Default: the dataset's."""
     subject: Subject = Subject.PERSON
+    version_id: UUID | None = None
+    """Of the dataset; default: as it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,11 @@ async def preflight(
     """
     async with resources.sessions() as session:
         dataset = await datasets.get(session, dataset_id)
-        images = await datasets.images(session, dataset_id)
+        images = await _images(session, dataset_id, plan.version_id)
         estimate = await training_estimates.estimate(session, resources.settings, plan.base_model, plan.config, images)
     found = await measuring.look_at(resources, images, patience_seconds)
-    trigger_word = plan.config.trigger_word or dataset.trigger_word
+    # One that is trained on a version has the trigger word of its time, or none.
+    trigger_word = plan.config.trigger_word or (None if plan.version_id else dataset.trigger_word)
     intent = Intent(
         resolution=plan.config.resolution,
         images_per_step=plan.config.batch_size * plan.config.gradient_accumulation_steps,
@@ -65,7 +69,7 @@ async def preflight(
         subject=plan.subject,
     )
     tokens = await asyncio.to_thread(_clip_tokens, resources.settings)
-    report = await asyncio.to_thread(examine, _pictures(images), intent, found, tokens)
+    report = await asyncio.to_thread(examine, [_picture(each) for each in images], intent, found, tokens)
     return Preflight(dataset, plan, trigger_word, report, estimate)
 
 
@@ -89,11 +93,24 @@ async def require(resources: Resources, dataset_id: UUID, plan: Plan) -> Preflig
     return found
 
 
-def _pictures(images: Sequence[DatasetImage]) -> list[Picture]:
-    return [
-        Picture(each.id, each.filename, each.sha256, each.width, each.height, each.caption, each.caption_source)
-        for each in images
-    ]
+async def _images(
+    session: AsyncSession, dataset_id: UUID, version_id: UUID | None
+) -> list[DatasetImage] | list[DatasetVersionImage]:
+    if version_id is None:
+        return await datasets.images(session, dataset_id)
+    return await dataset_versions.images(session, version_id)
+
+
+def _picture(image: DatasetImage | DatasetVersionImage) -> Picture:
+    return Picture(
+        id=image.image_id if isinstance(image, DatasetVersionImage) else image.id,
+        filename=image.filename,
+        sha256=image.sha256,
+        width=image.width,
+        height=image.height,
+        caption=image.caption,
+        caption_source=image.caption_source,
+    )
 
 
 def _clip_tokens(settings: Settings) -> ClipTokens | None:

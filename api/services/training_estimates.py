@@ -15,7 +15,7 @@ from api.domain.training_estimate import Done, TimeEstimate, megapixels, time_ne
 from api.engines import catalogue, locate
 from api.engines.catalogue import BaseModel, TrainingPrecision
 from api.errors import EngineError, UnavailableError
-from api.models import DatasetImage, TrainingSession
+from api.models import DatasetPicture, TrainingSession
 from api.services import trainings
 from api.services.bases import PREFERRED
 from api.settings import Settings
@@ -51,7 +51,7 @@ async def estimate(
     settings: Settings,
     base_model: str,
     config: FluxTrainingConfig,
-    images: Sequence[DatasetImage],
+    images: Sequence[DatasetPicture],
 ) -> Estimate:
     base = catalogue.get(base_model)
     done = await _done(session, base_model)
@@ -69,7 +69,7 @@ def _vram(base: BaseModel, config: FluxTrainingConfig) -> tuple[VramEstimate, ..
 
 
 def _disk(
-    settings: Settings, base_model: str, config: FluxTrainingConfig, images: Sequence[DatasetImage]
+    settings: Settings, base_model: str, config: FluxTrainingConfig, images: Sequence[DatasetPicture]
 ) -> int | None:
     try:
         layers = locate.base_lora_targets(locate.base_model(settings, base_model))

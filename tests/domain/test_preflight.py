@@ -65,6 +65,8 @@ def test_the_shape_of_a_picture(size: tuple[int, int], resolution: int, said: li
         ({"sharpness": (None, None)}, [("advice", "no_detail")]),
         ({"bright": 60}, [("warning", "too_dark")]),
         ({"dark": 180}, [("warning", "too_bright")]),
+        ({"dark": 100, "middle": 250, "bright": 255}, [("warning", "too_bright")]),
+        ({"dark": 20, "middle": 250, "bright": 255}, [("advice", "half_white")]),
         ({"dark": 90, "bright": 120}, [("warning", "low_contrast")]),
     ],
 )
@@ -116,6 +118,10 @@ def test_the_size_of_a_set(
     intent = replace(INTENT, subject=subject, trigger_word=trigger_word)
     report = look(*(picture(number) for number in range(pictures)), measured=GOOD, intent=intent)
     assert [(each.level.value, each.code) for each in report.verdicts] == said
+
+
+def test_a_single_picture_is_told_in_the_singular() -> None:
+    assert look(picture(), measured=GOOD).verdicts[0].message == "There is 1 picture; 20 to 30 are usual for a person."
 
 
 def test_captions_that_are_all_the_same_are_told() -> None:

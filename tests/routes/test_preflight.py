@@ -13,7 +13,10 @@ import sqlalchemy as sa
 from PIL import Image, ImageFilter
 from sqlmodel import col
 
+from api.domain.measurement import Measured
+from api.intake.measure import measure_file
 from api.models import DatasetImage, ImageMeasurement
+from api.services import measuring
 from api.services import preflight as preflights
 from api.settings import Settings
 from tests.intake.pictures import encoded, photo
@@ -95,19 +98,63 @@ async def test_the_report_is_for_the_choices_that_are_asked_for(service: Service
 async def test_pictures_are_measured_once_whatever_dataset_they_are_in(service: Service) -> None:
     files = {"1.png": encoded(photo(1), "PNG"), "2.png": encoded(photo(2), "PNG")}
     first, second = await uploaded(service, files), await uploaded(service, files)
-    await preflight(service, first)
     before = await measurements(service)
-    await remove_files(service, second)
+    for path in await stored(service, second):
+        zeros = bytes(path.stat().st_size)
+        path.unlink()
+        path.write_bytes(zeros)
 
-    assert (await preflight(service, second))["ready"]  # the bytes were known
+    for dataset_id in (first, second):
+        assert (await preflight(service, dataset_id))["ready"]  # the bytes were known, and are not read again
     assert await measurements(service) == before
     assert len(before) == 2
 
 
-async def test_a_picture_that_is_gone_or_has_changed_is_an_error_and_no_training_starts(service: Service) -> None:
+async def test_a_report_and_its_sheet_that_are_asked_for_together_measure_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset_id = await uploaded(service, {f"{n}.png": encoded(photo(n), "PNG") for n in range(8)})
+    await forget_measurements(service)
+    looked_at: list[Path] = []
+
+    def measure(path: Path) -> Measured:
+        looked_at.append(path)
+        return measure_file(path)
+
+    monkeypatch.setattr(measuring, "measure_file", measure)
+    sheet = service.client.get(f"/api/datasets/{dataset_id}/preflight.png")
+
+    await asyncio.gather(preflight(service, dataset_id), sheet)
+
+    assert len(looked_at) == len(set(looked_at)) == 8
+
+
+async def test_a_picture_that_was_lost_after_it_was_measured_is_told(any_service: Service) -> None:
+    dataset_id = await uploaded(any_service, {f"{n}.png": encoded(photo(n), "PNG") for n in range(3)})
+    gone, short, _ = await keys(any_service, dataset_id)
+    storage = any_service.resources.storage
+    await storage.delete(gone)
+    await storage.delete(short)
+    await storage.put_file(short, Path(__file__))
+
+    found = await preflight(any_service, dataset_id)
+
+    assert [codes(image) & {"file_missing", "file_damaged"} for image in found["images"]] == [
+        {"file_missing"},
+        {"file_damaged"},
+        set(),
+    ]
+    assert not found["ready"]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+async def test_a_picture_that_is_gone_or_has_changed_is_an_error_and_no_training_starts(
+    service: Service, measured: bool
+) -> None:
     files = {f"{n}.png": encoded(photo(n), "PNG") for n in range(3)}
     dataset_id = await uploaded(service, files)
-    await forget_measurements(service)
+    if not measured:
+        await forget_measurements(service)
     gone, changed, _ = await stored(service, dataset_id)
     gone.unlink()
     changed.chmod(0o644)
@@ -131,7 +178,7 @@ async def test_a_picture_that_is_gone_or_has_changed_is_an_error_and_no_training
     ]
     assert dataset_id in problem["hint"]
     after = await service.traces()
-    assert {table for table in after if after[table] != before[table]} == {"image_measurement"}
+    assert {table for table in after if after[table] != before[table]} <= {"image_measurement"}
 
 
 async def test_a_training_keeps_what_its_preflight_found(any_service: Service) -> None:
@@ -258,15 +305,14 @@ async def forget_measurements(service: Service) -> None:
         await session.execute(sa.delete(ImageMeasurement))
 
 
+async def keys(service: Service, dataset_id: str) -> list[str]:
+    """Of a dataset's pictures, in their order."""
+    async with service.resources.sessions() as session:
+        query = sa.select(col(DatasetImage.key)).where(col(DatasetImage.dataset_id) == UUID(dataset_id))
+        return list(await session.scalars(query.order_by(col(DatasetImage.position))))
+
+
 async def stored(service: Service, dataset_id: str) -> list[Path]:
     """The files of a dataset's pictures, in their order."""
-    async with service.resources.sessions() as session:
-        query = sa.select(DatasetImage).where(col(DatasetImage.dataset_id) == UUID(dataset_id))
-        keys = [image.key for image in await session.scalars(query.order_by(col(DatasetImage.position)))]
-    paths = [service.resources.storage.local_path(key) for key in keys]
+    paths = [service.resources.storage.local_path(key) for key in await keys(service, dataset_id)]
     return [path for path in paths if path is not None]
-
-
-async def remove_files(service: Service, dataset_id: str) -> None:
-    for path in await stored(service, dataset_id):
-        path.unlink()

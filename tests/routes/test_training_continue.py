@@ -6,12 +6,14 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from PIL import Image
 
 from api.errors import EngineError
 from api.models import TrainingCheckpoint
 from api.models.base import utcnow
 from api.services import checkpoints, continuing
 from api.services.continuing import CloneRequest, ExtendRequest
+from tests.intake.pictures import encoded
 from tests.service import Service, assert_problem
 from tests.waiting import until_async
 
@@ -199,3 +201,47 @@ async def waits_or_is_done(service: Service, task: "asyncio.Task[Any]") -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         return bool(await session.scalar(sa.text(waiting)))
+
+
+# ---- preflight ---------------------------------------------------------------------------------------------------
+
+
+async def test_whatever_begins_again_is_looked_at_before(any_service: Service) -> None:
+    """The pictures of the version that it is trained on, with its own choices."""
+    parent = await completed(any_service, 2000, resolution=512)
+    again = await failed(any_service)
+    (image,) = (await any_service.client.get(f"/api/datasets/{parent['dataset_id']}")).json()["images"]
+    added = {"files": ("blank.png", encoded(Image.new("RGB", (900, 900), "grey"), "PNG"))}
+    answer = await any_service.client.post(f"/api/datasets/{parent['dataset_id']}/images", files=added)
+    assert answer.status_code == 201, answer.text
+
+    extended = (await act(any_service, parent, "extend", {"steps": 5})).json()
+    cloned = (await act(any_service, parent, "clone", {"resolution": 64, "batch_size": 4})).json()
+    resumed = (await act(any_service, again, "resume")).json()
+
+    found = [await preflight_of(any_service, each["id"]) for each in (extended, cloned, resumed)]
+    assert [each["images"] for each in found] == [1, 1, 1]
+    assert [each["repeats"] for each in found] == [0, 3, 0]
+    assert found[0]["buckets"] == [{"width": 576, "height": 448, "images": 1}]
+    assert "tiny" in found[0]["warnings"]
+    assert "tiny" not in found[1]["warnings"]
+    assert image["width"] == 64
+
+
+async def test_nothing_begins_again_on_a_picture_that_is_gone(service: Service) -> None:
+    done, broken = await completed(service, 2000), await failed(service, 500)
+    for path in (service.settings.masuka_data_dir / "storage" / "datasets").rglob("*.png"):
+        path.unlink()
+    before = await service.traces()
+
+    for training, what, body in ((done, "extend", {"steps": 5}), (done, "clone", {}), (broken, "resume", None)):
+        assert_problem(await act(service, training, what, body), 422, "preflight_failed")
+    retried = await service.client.post(f"/api/jobs/{broken['task_id']}/retry")
+
+    (error,) = assert_problem(retried, 422, "preflight_failed")["errors"]
+    assert error["type"] == "file_missing"
+    assert await service.traces() == before
+
+
+async def preflight_of(service: Service, session_id: str) -> dict[str, Any]:
+    return dict((await service.client.get(f"/api/training/{session_id}")).json()["preflight"])
