@@ -1,6 +1,7 @@
 """Turns of decoding large pictures: few at a time, and never two for the same picture."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakValueDictionary
 
 AT_ONCE = 2
@@ -11,6 +12,8 @@ class Looks:
 
     def __init__(self) -> None:
         self.turns = asyncio.Semaphore(AT_ONCE)
+        # Threads of their own: each thread that ever held a picture keeps memory for the next one.
+        self.threads = ThreadPoolExecutor(AT_ONCE, "look")
         self._pictures: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def alone_at(self, sha256: str) -> asyncio.Lock:

@@ -133,7 +133,8 @@ async def _measured(resources: Resources, image: DatasetPicture, folder: Path) -
     own.mkdir()
     path = await on_disk(resources.storage, image.key, own)
     # Seen through: a thread cannot be stopped, and its turn is over only when it ends.
-    found = await see_through(asyncio.to_thread(_checked, path, image.sha256))
+    looking = asyncio.get_running_loop().run_in_executor(resources.looks.threads, _checked, path, image.sha256)
+    found = await see_through(looking)
     if path.is_relative_to(own):
         await asyncio.to_thread(path.unlink)
     return found
