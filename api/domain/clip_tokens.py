@@ -1,7 +1,7 @@
 """How many tokens CLIP makes of a caption. Pure.
 
-The same steps as `CLIPTokenizer` of transformers takes with `ftfy`, as far as captions need them; a test compares the
-counts with those of the trainer's own.
+The same steps as `CLIPTokenizer` of transformers takes, as far as captions need them; a test compares the counts with
+those of the trainer's own. Transformers 4, which SimpleTuner 3 has, tidies the text by `ftfy` before; 5 does not.
 """
 
 import html
@@ -35,11 +35,19 @@ class ClipTokens:
         pairs = (line.split() for line in merges.strip().splitlines()[1:])
         return cls({(left, right): rank for rank, (left, right) in enumerate(pairs)})
 
-    def count(self, caption: str) -> int:
-        """With both marks; above CLIP_TOKENS the end of the caption is not read by CLIP."""
-        text = html.unescape(caption) if "<" not in caption else caption
-        text = unicodedata.normalize("NFC", text.translate(_PLAIN)).lower()
-        return _MARKS + sum(self._parts(word) for word in _words(text))
+    def count(self, caption: str, *, tidied: bool) -> int:
+        """With both marks; above CLIP_TOKENS the end of the caption is not read by CLIP.
+
+        `tidied`: HTML's entities are the signs that they stand for, and typographic quotes are plain ones.
+        """
+        text = caption
+        if tidied:
+            text = (html.unescape(text) if "<" not in text else text).translate(_PLAIN)
+        return _MARKS + sum(self._parts(word) for word in _words(unicodedata.normalize("NFC", text).lower()))
+
+    def most(self, caption: str) -> int:
+        """Whichever version of the trainer reads it."""
+        return max(self.count(caption, tidied=True), self.count(caption, tidied=False))
 
     def _parts_of(self, word: str) -> int:
         letters = [_BYTES[byte] for byte in word.encode()]

@@ -134,7 +134,7 @@ def _about(
     where = place(picture.width, picture.height, intent.resolution)
     measured, broken = found.measured.get(picture.sha256), found.broken.get(picture.sha256)
     caption = training_caption(picture.caption, intent.trigger_word, intent.name)
-    count = tokens.count(caption) if tokens else None
+    count = tokens.most(caption) if tokens else None
     verdicts = [about_file(broken)] if broken else []
     verdicts += about_shape(picture.width, picture.height, where)
     verdicts += about_pixels(measured, intent.resolution) if measured else ()

@@ -204,7 +204,7 @@ PlanDep = Annotated[Plan, Depends(_plan)]
 async def get_preflight(resources: ResourcesDep, dataset_id: IdPath, plan: PlanDep) -> PreflightOut:
     """What is to be said about each picture and about all, the buckets they fall in, and what a training will take.
 
-    The first report on pictures that were never measured takes some time: 100 photos of 24 megapixels about 10 s.
+    The first report on pictures that were never measured takes some time: 100 photos of 24 megapixels 15 s on 2 cores.
     """
     return _shown(await preflight.preflight(resources, dataset_id, plan))
 

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from api.contact_sheet import GAP_PIXELS, contact_sheet
+from api.contact_sheet import GAP_PIXELS
 from api.domain.preflight import PictureReport
 from api.domain.verdict import Level
 from api.resources import Resources
@@ -33,19 +33,30 @@ async def draw(resources: Resources, found: Preflight) -> bytes:
 
 
 def _sheet(shown: Sequence[PictureReport], previews: Mapping[str, bytes], heading: Sequence[Line]) -> bytes:
-    tiles = [tile(each, previews.get(each.picture.sha256)) for each in shown]
-    blank = Image.new("RGB", (TILE_PIXELS, 1), "white")
-    columns = max(FEWEST_COLUMNS, math.ceil(math.sqrt(len(tiles))))
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)] or [[blank]]
-    rows[-1] += [blank] * (columns - len(rows[-1]))
-    table = contact_sheet(rows, [""] * columns, [""] * len(rows))
-    over = written(heading, table.width - 4 * GAP_PIXELS)
-    sheet = Image.new("RGB", (table.width, over.height + GAP_PIXELS + table.height), "white")
-    sheet.paste(over, (2 * GAP_PIXELS, GAP_PIXELS))
-    sheet.paste(table, (0, over.height + GAP_PIXELS))
+    columns = max(FEWEST_COLUMNS, math.ceil(math.sqrt(len(shown))))
+    width = columns * (TILE_PIXELS + GAP_PIXELS) - GAP_PIXELS
+    strips = [written(heading, width)]
+    for start in range(0, len(shown), columns):
+        # Row by row, so that the tiles of large datasets are not held all at once.
+        strips.append(
+            _strip([tile(each, previews.get(each.picture.sha256)) for each in shown[start:][:columns]], width)
+        )
+    height = sum(strip.height + GAP_PIXELS for strip in strips)
+    sheet, top = Image.new("RGB", (width + 2 * GAP_PIXELS, height + GAP_PIXELS), "white"), GAP_PIXELS
+    for strip in strips:
+        sheet.paste(strip, (GAP_PIXELS, top))
+        top += strip.height + GAP_PIXELS
+    strips.clear()
     buffer = BytesIO()
     sheet.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def _strip(tiles: Sequence[Image.Image], width: int) -> Image.Image:
+    strip = Image.new("RGB", (width, max(each.height for each in tiles)), "white")
+    for number, each in enumerate(tiles):
+        strip.paste(each, (number * (TILE_PIXELS + GAP_PIXELS), 0))
+    return strip
 
 
 def _heading(found: Preflight, shown: int) -> list[Line]:

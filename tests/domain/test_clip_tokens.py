@@ -28,4 +28,10 @@ MERGES = "#version: 0.2\nc a\nca t</w>\nd o\ndo g\ndog s</w>\n' s</w>\n"
     ],
 )
 def test_words_are_merged_as_far_as_the_vocabulary_goes(caption: str, tokens: int) -> None:
-    assert ClipTokens.of(MERGES).count(caption) == 2 + tokens
+    assert ClipTokens.of(MERGES).count(caption, tidied=True) == 2 + tokens
+
+
+@pytest.mark.parametrize(("caption", "tokens"), [("cat’s", 5), ("cat &amp; cat", 7), ("cat's", 2)])
+def test_a_trainer_that_tidies_nothing_makes_more_of_typographic_signs(caption: str, tokens: int) -> None:
+    clip = ClipTokens.of(MERGES)
+    assert clip.count(caption, tidied=False) == clip.most(caption) == 2 + tokens

@@ -11,6 +11,7 @@ from PIL import Image
 
 from api.domain.bucket import place, repeats_needed
 from api.domain.clip_tokens import ClipTokens
+from api.trainer.simpletuner import major
 from tests.engines.simpletuner.trainer_lab import DEFAULTS, Run, TrainerLab
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
@@ -65,7 +66,8 @@ def test_the_trainers_own_code_agrees_for_pictures_and_captions_of_all_kinds(
     assert [each and [list(each.bucket), list(each.resized)] for each in ours] == real["placed"]
     assert 0 < ours.count(None) < len(ours) / 10
     tokens = ClipTokens.of((tokenizer / "merges.txt").read_text(encoding="utf-8"))
-    assert [tokens.count(caption) for caption in CAPTIONS] == real["tokens"]
+    tidied = major(trainer_lab.install.version) < 4
+    assert [tokens.count(caption, tidied=tidied) for caption in CAPTIONS] == real["tokens"]
 
 
 def _cases() -> list[tuple[int, int, int]]:
