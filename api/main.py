@@ -19,6 +19,7 @@ from api.routes import (
     canvas,
     captioning,
     dataset_captions,
+    dataset_details,
     dataset_export,
     dataset_image_files,
     dataset_images,
@@ -96,7 +97,15 @@ def create_app(settings: Settings) -> FastAPI:
     _stand_before(app, settings)
     problems.install(app)
     pictures = (generate, workflows, inputs, assets, asset_files, batches, canvas)
-    sets = (datasets, dataset_images, dataset_image_files, dataset_captions, dataset_versions, dataset_export)
+    sets = (
+        datasets,
+        dataset_details,
+        dataset_images,
+        dataset_image_files,
+        dataset_captions,
+        dataset_versions,
+        dataset_export,
+    )
     records = (training_log, training_metrics, training_samples, training_wishes)
     trainings = (training_presets, training, training_continue, training_checkpoints, training_grid, *records)
     library = (model_imports, models, model_cards)

@@ -29,6 +29,7 @@ async def _nothing_is_left_behind(service: Service) -> AsyncIterator[None]:
 
 BY_ID = [
     ("GET", "/api/datasets/{}", "dataset_not_found"),
+    ("PATCH", "/api/datasets/{}", "dataset_not_found"),
     ("DELETE", "/api/datasets/{}", "dataset_not_found"),
     ("GET", "/api/datasets/{}/images", "dataset_not_found"),
     ("POST", "/api/datasets/{}/images", "dataset_not_found"),
