@@ -13,6 +13,7 @@ COMMANDS = {
     "link": "api.commands.door",
     "demo": "api.commands.demo",
     "doctor": "api.commands.setup",
+    "report": "api.commands.report",
     "install": "api.commands.setup",
     "train": "api.commands.work",
     "generate": "api.commands.work",

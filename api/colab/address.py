@@ -1,17 +1,18 @@
 """Under which address a notebook's user reaches the service: the tunnel, Colab's own proxy, or this machine alone."""
 
-import importlib
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from api.bind import base_url
-from api.settings import Settings
-from api.tunnel import state
-from api.tunnel.state import Stand
+from api.colab import host
+from api.colab.client import Api
 
 LOOPBACK = (
     "Only programs on this machine reach it. Set NGROK_AUTH_TOKEN for an address that everybody with the token reaches."
 )
+TUNNEL_SECONDS = 60.0
+POLL_SECONDS = 0.25
 PROXY = "Colab's own proxy: only the browser in which this notebook is open reaches it, and programs elsewhere do not."
 
 
@@ -24,26 +25,22 @@ class Address:
     """What to know about it, or what is wrong with a better one."""
 
 
-def address(settings: Settings, port: int) -> Address:
-    """The best one now."""
-    tunnel = state.read(settings)
-    if tunnel is not None and tunnel.stand is Stand.OPEN:
-        return Address(tunnel.url, "ngrok", "")
-    wrong = f" There is no tunnel: {tunnel.detail}" if tunnel is not None and tunnel.detail else ""
-    proxied = proxy_url(port)
+def address(tunnel: Mapping[str, Any] | None, local_url: str, port: int) -> Address:
+    """The best one now; `tunnel` as `/ready` tells of it."""
+    if tunnel is not None and tunnel["stand"] == "open":
+        return Address(tunnel["url"], "ngrok", "")
+    wrong = f" There is no tunnel: {tunnel['detail']}" if tunnel is not None and tunnel["detail"] else ""
+    proxied = host.proxy_url(port)
     if proxied is not None:
         return Address(proxied, "colab", PROXY + wrong)
-    return Address(base_url(settings.masuka_host, port), "loopback", LOOPBACK + wrong)
+    return Address(local_url, "loopback", LOOPBACK + wrong)
 
 
-def proxy_url(port: int) -> str | None:
-    """Colab's own address of a port of its machine; None elsewhere, or when the notebook is not open in a browser.
-
-    The service meets it as `Host` or as `Origin`: name both in MASUKA_ALLOWED_HOSTS and MASUKA_CORS_ORIGINS.
-    """
-    try:
-        output = importlib.import_module("google.colab.output")
-    except ImportError:
-        return None
-    found = output.eval_js(f"google.colab.kernel.proxyPort({int(port)})", timeout_sec=10)
-    return str(found).rstrip("/") if found else None
+def settled_tunnel(api: Api) -> dict[str, Any] | None:
+    """As `/ready` tells of it, once it is open or has failed, or after a while as it is."""
+    deadline = time.monotonic() + TUNNEL_SECONDS
+    while True:
+        found: dict[str, Any] | None = api.get("/ready")["tunnel"]
+        if time.monotonic() > deadline or (found is not None and found["stand"] != "starting"):
+            return found
+        time.sleep(POLL_SECONDS)

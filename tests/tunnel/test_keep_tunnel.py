@@ -1,11 +1,9 @@
 """A tunnel by a stand-in for ngrok that speaks what pyngrok reads: opened, lost in every way, and opened anew."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from types import SimpleNamespace
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -15,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from api import keep_tunnel
-from api.colab.address import address
+from api.colab.address import Address, address
 from api.keep_tunnel import Pace
 from api.ngrok import program, refusals
 from api.ngrok.refusals import TunnelError
@@ -78,6 +76,13 @@ async def failed(settings: Settings, code: str) -> Tunnel:
     return found
 
 
+def told(settings: Settings) -> dict[str, Any]:
+    """As `/ready` tells of it."""
+    found = state.read(settings)
+    assert found is not None
+    return asdict(found)
+
+
 async def test_it_opens_to_a_locked_door_and_its_token_is_seen_by_nobody(tunnelled: Settings) -> None:
     async with keeping(tunnelled) as client:
         url = await opened(tunnelled)
@@ -92,7 +97,7 @@ async def test_it_opens_to_a_locked_door_and_its_token_is_seen_by_nobody(tunnell
         assert TOKEN not in str(agent.environ())
         config = tunnelled.masuka_data_dir / "tunnel" / "ngrok.yml"
         assert (TOKEN in config.read_text(), config.stat().st_mode & 0o777) == (True, 0o600)
-        assert address(tunnelled, 8000).url == url
+        assert address(told(tunnelled), "http://127.0.0.1:8000", 8000) == Address(url, "ngrok", "")
 
 
 @pytest.mark.parametrize("fault", ["drop", "hang", "closed", "deaf"])
@@ -140,7 +145,7 @@ async def test_a_limit_is_said_with_what_to_do(
         found = await failed(tunnelled, code)
         assert behaviour in found.detail
         assert "dashboard.ngrok.com" in found.detail
-        assert "There is no tunnel: " in address(tunnelled, 8000).note
+        assert "There is no tunnel: " in address(told(tunnelled), "http://127.0.0.1:8000", 8000).note
 
 
 async def test_a_wrong_token_is_said_and_not_repeated(tunnelled: Settings) -> None:
@@ -194,21 +199,3 @@ def test_what_a_dead_process_has_said_of_its_tunnel_counts_no_more(
     assert (state.read(settings), state.url(settings), state.host(settings)) == (None, "", "")
     (settings.masuka_data_dir / "tunnel" / "state.json").write_text("{")
     assert state.read(settings) is None
-
-
-def test_without_a_tunnel_colabs_proxy_is_named_and_elsewhere_loopback(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert address(settings, 8000).by == "loopback"
-    assert "NGROK_AUTH_TOKEN" in address(settings, 8000).note
-    said: list[str] = []
-
-    def eval_js(script: str, timeout_sec: int) -> str:
-        said.append(f"{script} {timeout_sec}")
-        return "https://8000-colab.example/"
-
-    output = SimpleNamespace(eval_js=eval_js)  # a stand-in: the real one lives in Colab's own Python alone
-    monkeypatch.setitem(sys.modules, "google.colab.output", output)
-    found = address(settings, 8000)
-    assert (found.url, found.by) == ("https://8000-colab.example", "colab")
-    assert said == ["google.colab.kernel.proxyPort(8000) 10"]
