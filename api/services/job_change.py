@@ -23,8 +23,8 @@ SUBJECT: dict[Kind, type[TrainingSession] | type[GeneratedAsset] | type[ModelImp
 }
 """The table of the row that a job of this kind is for; that row's `task_id` is the job's id."""
 
-REFRESH: dict[str, Any] = {"populate_existing": True}
-"""Execution options: what an update returned replaces what the session remembers of the row."""
+REFRESH: dict[str, Any] = {"populate_existing": True, "synchronize_session": False}
+"""Execution options: what an update returned replaces what the session remembers of the row, and nothing else does."""
 
 
 async def change(

@@ -117,18 +117,21 @@ async def save_progress(session: AsyncSession, lease: Lease, snapshot: Snapshot)
         .returning(Job)
         .execution_options(**REFRESH)
     )
-    await mirror(session, _or_lost(job, lease))
+    held = _or_lost(job, lease)
+    if held.kind_enum is Kind.TRAINING:  # the rows of the others show no more than the status, which is the same
+        await mirror(session, held)
 
 
 # ---- how an attempt ends -----------------------------------------------------------------------------------------
 
 
-async def complete(session: AsyncSession, lease: Lease) -> Job:
-    """The proof is in hand: mark the job completed.
+async def complete(session: AsyncSession, lease: Lease, snapshot: Snapshot | None = None) -> Job:
+    """The proof is in hand: mark the job completed, with its last snapshot.
 
     Raises LeaseLostError; the caller's transaction must then be rolled back.
     """
-    return await _end(session, lease, Status.COMPLETED)
+    last = {} if snapshot is None else {"progress": snapshot.to_dict()}
+    return await _end(session, lease, Status.COMPLETED, **last)
 
 
 async def cancel(session: AsyncSession, lease: Lease) -> Job:

@@ -1,8 +1,11 @@
 """Which nodes workflows may use, and what they take: as this ComfyUI says, or as the pinned one did."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from api.comfy import core_nodes
 from api.db import Sessions
@@ -17,9 +20,23 @@ ENGINE = "comfyui"
 async def current(session: AsyncSession, settings: Settings) -> NodeCatalogue:
     """What the ComfyUI that was started last said of itself; before the first start, what the pinned one says."""
     shipped = core_nodes.shipped()
-    snapshot = await session.get(EngineSnapshot, ENGINE)
-    specs = shipped["nodes"] if snapshot is None else snapshot.nodes
+    taken_at = await session.scalar(sa.select(col(EngineSnapshot.taken_at)).where(col(EngineSnapshot.engine) == ENGINE))
+    specs = shipped["nodes"] if taken_at is None else await _nodes(session, taken_at)
     return NodeCatalogue(specs, {*shipped["nodes"], *settings.masuka_allowed_nodes}, frozenset(shipped["refused"]))
+
+
+async def _nodes(session: AsyncSession, taken_at: datetime) -> Mapping[str, Spec]:
+    """Of the snapshot of that time: half a megabyte of JSON, which is not read anew for each picture."""
+    if taken_at not in _LAST:
+        snapshot = await session.get_one(EngineSnapshot, ENGINE)
+        _LAST.clear()
+        _LAST[snapshot.taken_at] = snapshot.nodes
+        return snapshot.nodes
+    return _LAST[taken_at]
+
+
+_LAST: dict[datetime, Mapping[str, Spec]] = {}
+"""The snapshot that was read last, by its time."""
 
 
 async def record(sessions: Sessions, object_info: Mapping[str, Spec]) -> None:

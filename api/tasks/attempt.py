@@ -54,7 +54,8 @@ class Attempt:
         )
         self._notice: dict[str, object] = {}
         self._published = 0.0
-        self._saved = 0.0
+        self._saved = time.monotonic()
+        self._unsaved = False
 
     @property
     def tag(self) -> str:
@@ -77,11 +78,24 @@ class Attempt:
         self._snapshot = self._snapshot.with_changes(**changes)
         now = time.monotonic()
         if urgent or now - self._saved >= SAVE_INTERVAL_SECONDS:
-            self._saved = now
             await self._save()
         if urgent or now - self._published >= PUBLISH_INTERVAL_SECONDS:
             self._published = now
             await self.resources.progress.publish(self.job_id, self._shown())
+
+    async def tell(self, **changes: object) -> None:
+        """Change the snapshot and publish it at once; if it lasts, it is saved when the lease is renewed.
+
+        What a picture passes through in milliseconds is so not worth a transaction.
+        """
+        self._snapshot = self._snapshot.with_changes(**changes)
+        self._published, self._unsaved = time.monotonic(), True
+        await self.resources.progress.publish(self.job_id, self._shown())
+
+    async def save_told(self) -> None:
+        """Save what `tell` has left unsaved. Raises LeaseLostError."""
+        if self._unsaved and not self.ending:
+            await self._save()
 
     async def notice(self, **over: object) -> None:
         """Show this over whatever is reported, until called with nothing. Raises LeaseLostError."""
@@ -105,6 +119,7 @@ class Attempt:
                     await self.resources.progress.publish(self.job_id, self._snapshot.with_changes(**changes))
 
     async def _save(self) -> None:
+        self._saved, self._unsaved = time.monotonic(), False
         try:
             async with self.resources.sessions.begin() as session:
                 await jobs.save_progress(session, self.lease, self._shown())
@@ -118,9 +133,8 @@ class Attempt:
         """
         self.ending = True
         async with self.resources.sessions.begin() as session:
-            await jobs.save_progress(session, self.lease, self._snapshot.with_changes(progress=100.0))
+            job = await jobs.complete(session, self.lease, self._snapshot.with_changes(progress=100.0))
             await record(session)
-            job = await jobs.complete(session, self.lease)
         self.completed = True
         await self.announce(job)
 

@@ -109,7 +109,7 @@ class Dispatcher:
     async def _attempt(self, attempt: Attempt) -> Ending | None:
         """Run it; what is left to write about its end. Raises LeaseLostError."""
         try:
-            await attempt.progress(urgent=True, stage="starting", message="Starting", eta_seconds=None)
+            await attempt.tell(stage="starting", message="Starting", eta_seconds=None)
             await self._runners[attempt.kind](attempt)
             if not attempt.completed:
                 raise RuntimeError(f"the runner of {attempt.kind} ended without an outcome")
@@ -146,6 +146,9 @@ class Dispatcher:
                 attempt.stop(StopReason.LEASE_LOST)
             elif renewed[owner] is not None:
                 attempt.stop(StopReason.USER)
+            else:
+                with suppress(jobs.LeaseLostError):  # the next renewal stops it
+                    await attempt.save_told()
 
     async def hear_cancels(self) -> None:
         """Act at once on cancels announced over Redis; without Redis the heartbeat finds them."""

@@ -84,7 +84,7 @@ async def _draw(
 
 async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, graph: Graph, prompt_id: str) -> Outcome:
     """Submit and wait; sampling steps become progress. When told to stop, exactly this prompt is stopped."""
-    await attempt.progress(urgent=True, stage="queued", message="Waiting for ComfyUI")
+    await attempt.tell(stage="queued", message="Waiting for ComfyUI")
     relay = Relay(attempt)
     relaying = {asyncio.create_task(relay.run()), asyncio.create_task(relay.show())}
     try:
