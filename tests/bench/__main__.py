@@ -6,10 +6,12 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from api.engines import gpu
 from api.settings import PROJECT_ROOT
 from tests.bench import (
     api_load,
@@ -18,6 +20,7 @@ from tests.bench import (
     growth,
     machine,
     overhead,
+    real_size,
     report,
     soak,
     start,
@@ -38,11 +41,12 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "switching": switching.run,
     "growth": growth.run,
     "soak": soak.run,
+    "gpu": real_size.run,
 }
 FIGURES = PROJECT_ROOT / "docs" / "performance.json"
 
 
-async def main(names: Sequence[str], *, quick: bool, out: Path | None) -> None:
+async def main(names: Sequence[str], *, quick: bool, minutes: float, out: Path | None) -> None:
     console = Console(width=110)
     found: dict[str, Result] = {}
     about = machine.describe()
@@ -50,7 +54,8 @@ async def main(names: Sequence[str], *, quick: bool, out: Path | None) -> None:
     for name in names:
         with tempfile.TemporaryDirectory(prefix=f"masuka-bench-{name}-", dir="/tmp") as folder:
             Path(folder).chmod(0o755)  # PostgreSQL may have to run as another user
-            found[name] = await BENCHMARKS[name](Path(folder), quick)
+            one = partial(soak.run, minutes=minutes) if name == "soak" else BENCHMARKS[name]
+            found[name] = await one(Path(folder), quick)
         report.show(console, name, found[name])
         if out is not None:
             report.merge(out, about, {name: found[name]}, datetime.now(UTC).strftime("%Y-%m-%d"))
@@ -60,8 +65,11 @@ async def main(names: Sequence[str], *, quick: bool, out: Path | None) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure MASUKA beside the bare ComfyUI.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which (default: all, gpu where one is): {', '.join(BENCHMARKS)}"
+    )
     parser.add_argument("--quick", action="store_true", help="a few of each, to see that it works; nothing is written")
+    parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of the soak (default: %(default)g)")
     parser.add_argument("--out", type=Path, default=FIGURES, help="the file of figures (default: %(default)s)")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in BENCHMARKS]:
@@ -71,9 +79,15 @@ def _options() -> argparse.Namespace:
 
 if __name__ == "__main__":
     chosen = _options()
+    here = [name for name in BENCHMARKS if name != "gpu" or chosen.quick or gpu.detect()]
     try:
         asyncio.run(
-            main(chosen.names or list(BENCHMARKS), quick=chosen.quick, out=None if chosen.quick else chosen.out)
+            main(
+                chosen.names or here,
+                quick=chosen.quick,
+                minutes=chosen.minutes,
+                out=None if chosen.quick else chosen.out,
+            )
         )
     except KeyboardInterrupt:
         sys.exit(130)

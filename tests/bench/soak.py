@@ -1,7 +1,6 @@
 """A long mixed load: whether anything of ours grows that should not."""
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +30,8 @@ class Look:
     threads: int
 
 
-async def run(folder: Path, quick: bool) -> Result:
-    minutes = QUICK_MINUTES if quick else float(os.environ.get("MASUKA_SOAK_MINUTES") or MINUTES)
+async def run(folder: Path, quick: bool, minutes: float = MINUTES) -> Result:
+    minutes = QUICK_MINUTES if quick else minutes
     looks: list[Look] = []
     done = {"pictures": 0, "trainings": 0, "pages": 0}
     async with service(folder) as stand:

@@ -60,9 +60,9 @@ class Stand:
         assert answer.headers["content-type"] == "image/png", answer.text
         return answer.content
 
-    async def warm_up(self) -> bytes:
+    async def warm_up(self, **wishes: Any) -> bytes:
         """The first picture, for which ComfyUI starts, however long that takes."""
-        started = await self.post("/api/generate/image", {**SMALL, "prompt": PROMPT, "seed": self.seed()})
+        started = await self.post("/api/generate/image", {**SMALL, "prompt": PROMPT, "seed": self.seed(), **wishes})
         await self.end_of(started["asset_id"])
         answer = await self.http.get(f"/api/assets/{started['asset_id']}/file")
         answer.raise_for_status()
