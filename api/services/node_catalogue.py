@@ -26,7 +26,7 @@ async def current(session: AsyncSession, settings: Settings) -> NodeCatalogue:
 
 
 async def _nodes(session: AsyncSession, taken_at: datetime) -> Mapping[str, Spec]:
-    """Of the snapshot of that time: half a megabyte of JSON, which is not read anew for each picture."""
+    """Of the snapshot of that time: 70 KB of JSON, which is not read anew for each picture."""
     if taken_at not in _LAST:
         snapshot = await session.get_one(EngineSnapshot, ENGINE)
         _LAST.clear()

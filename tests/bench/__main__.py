@@ -44,6 +44,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "gpu": real_size.run,
 }
 FIGURES = PROJECT_ROOT / "docs" / "performance.json"
+PAGE = FIGURES.with_suffix(".md")
 
 
 async def main(names: Sequence[str], *, quick: bool, minutes: float, out: Path | None) -> None:
@@ -60,6 +61,8 @@ async def main(names: Sequence[str], *, quick: bool, minutes: float, out: Path |
         if out is not None:
             report.merge(out, about, {name: found[name]}, datetime.now(UTC).strftime("%Y-%m-%d"))
     if out is not None:
+        if out == FIGURES:
+            report.write_page(PAGE, out)
         console.print(f"The figures are in {out}.")
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench import report
-from tests.bench.__main__ import BENCHMARKS
+from tests.bench.__main__ import BENCHMARKS, FIGURES, PAGE
 from tests.bench.figures import Fact, Result, Series
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(240)]
@@ -38,6 +38,21 @@ def test_a_run_replaces_its_own_figures_and_no_others(tmp_path: Path) -> None:
         "2026-01-02",
     )
     assert (found["b"]["series"]["s"]["p50"], found["b"]["measured"]) == (1.0, "2026-01-01")
+
+
+def test_the_page_has_the_figures_of_the_file(tmp_path: Path) -> None:
+    assert report.as_markdown(json.loads(FIGURES.read_text())) in PAGE.read_text()
+    page = tmp_path / "page.md"
+    page.write_text(f"# A\n\n{report.BEGIN}\nold\n{report.END}\n\nB\n")
+    figures = tmp_path / "performance.json"
+    report.merge(figures, {"cores": 2}, {"a": Result((), (Fact("f", "ms", 3, at_most=2),), {"n": 4})}, "2026-01-01")
+
+    report.write_page(page, figures)
+
+    assert "| f | 3.0 ms | at most 2 | **missed** |" in page.read_text()
+    assert "old" not in page.read_text()
+    assert page.read_text().startswith("# A\n")
+    assert page.read_text().endswith("\n\nB\n")
 
 
 def test_what_is_shown_says_whether_a_target_was_met(capsys: pytest.CaptureFixture[str]) -> None:
