@@ -93,7 +93,8 @@ class Wait:
                 return JSONResponse(_result(first, assets).model_dump(mode="json"), headers=replayed)
             if not assets:
                 raise NotFoundError(code="asset_not_found", value=str(first.asset_id))
-            job = await session.get(Job, generation.task_of(assets[0]))
+            made = assets[0].storage_path is not None
+            job = None if made else await session.get(Job, generation.task_of(assets[0]))
         return await self._picture(assets[0], job, replayed)
 
     async def _picture(self, asset: GeneratedAsset, job: Job | None, headers: dict[str, str]) -> Response:
