@@ -21,7 +21,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
-STEPS = 60
+STEPS = 30
 WAIT_SECONDS = 240
 
 
@@ -76,6 +76,7 @@ async def test_a_machine_that_is_gone_in_the_middle_of_a_training(move: Move, ph
             dataset = api.upload_dataset(photos, {"name": "star"})
             session = api.post("/api/training/flux", {"dataset_id": dataset["id"], **TRAINING, "steps": STEPS})
             await until(lambda: _checkpoints(api, session["id"]), WAIT_SECONDS, every=0.2)
+            _freeze_trainer(move.here)  # so that it is in the middle, however long a backup takes
             await until(lambda: _is_backed_up(move, env), WAIT_SECONDS, every=0.5)
         _destroy(move.here, up)
 
@@ -124,6 +125,17 @@ def _run(settings: Settings, env: Mapping[str, str], *words: str) -> subprocess.
     command = [sys.executable, "-m", "api.cli", *words]
     whole = environment(settings, **env)
     return subprocess.run(command, cwd=PROJECT_ROOT, env=whole, capture_output=True, text=True, check=False)
+
+
+def _freeze_trainer(settings: Settings) -> None:
+    (runner,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "api.trainer.runner" in (words := process.info["cmdline"] or [])
+        and str(settings.masuka_data_dir) in " ".join(words)
+    ]
+    for process in (*runner.children(recursive=True), runner):
+        process.suspend()
 
 
 def _destroy(settings: Settings, up: Up) -> None:
