@@ -53,11 +53,17 @@ async def begin(session: AsyncSession, lease: Lease, row: Captioning, revision: 
 
 
 async def record(
-    session: AsyncSession, lease: Lease, row: Captioning, item: CaptioningImage, said: str, model: dict[str, str]
+    session: AsyncSession,
+    lease: Lease,
+    row: Captioning,
+    item: CaptioningImage,
+    picture: str,
+    said: str,
+    model: dict[str, str],
 ) -> None:
-    """Give the image this caption, unless somebody has changed it since. `model`: what wrote it, and by which weights.
+    """Give the image this caption, unless somebody has changed that or the picture since.
 
-    Raises LeaseLostError with nothing written.
+    `picture`: its SHA-256; `model`: what wrote it, and by which weights. Raises LeaseLostError with nothing written.
     """
     text = clean_caption(said)
     if not text:
@@ -65,7 +71,8 @@ async def record(
         return
     await jobs.require_held(session, lease)
     caption = with_trigger_word(text, row.trigger_word)
-    new = NewCaption(caption, row.captioner, _provenance(row, model), instead_of=item.before)
+    provenance = _provenance(row, model)
+    new = NewCaption(caption, row.captioner, provenance, instead_of=item.before, of_picture=picture)
     what = f"Captioned by {row.captioner}"
     written = await set_captions(session, row.dataset_id, {item.image_id: new}, what=what, job_id=lease.job_id)
     status = ImageStatus.CAPTIONED if written else ImageStatus.KEPT

@@ -32,6 +32,8 @@ class NewCaption:
     """JSON about what has written it: captioner, model, revision, prompt, when."""
     instead_of: str | None = None
     """Set only where the caption is still this one, so that what a person writes meanwhile is not lost."""
+    of_picture: str | None = None
+    """Set only where the picture is still the one with this SHA-256: it says nothing of one that took its place."""
 
 
 async def set_captions(
@@ -45,8 +47,9 @@ async def set_captions(
 ) -> set[UUID]:
     """Write captions by image id as one step of the undo log; the ids of those that were written.
 
-    Images that are gone, and captions that are not `instead_of` any more, are left out. All that one job writes, in
-    whatever transactions, is one step: give its `job_id`. The dataset is held until the transaction ends.
+    Images that are gone or not `of_picture` any more, and captions that are not `instead_of` any more, are left out.
+    All that one job writes, in whatever transactions, is one step: give its `job_id`. The dataset is held until the
+    transaction ends.
 
     Raises NotFoundError `dataset_not_found`, ChangedError when the dataset is not at `revision`.
     """
@@ -55,7 +58,7 @@ async def set_captions(
     written: set[UUID] = set()
     for row in await _rows(session, dataset_id, captions):
         new = captions[row.id]
-        if new.instead_of is not None and row.caption != new.instead_of:
+        if new.instead_of not in (None, row.caption) or new.of_picture not in (None, row.sha256):
             continue
         before = _state(row)
         row.caption = clean_caption(new.text)

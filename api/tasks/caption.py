@@ -66,8 +66,8 @@ async def _caption_all(kit: GpuKit, attempt: Attempt, row: Captioning, items: Se
         await process.load()
         began, before = time.monotonic(), row.total - len(items)
         async with aclosing(_brought(attempt, items, folder)) as pictures:
-            async for item, picture in pictures:
-                await _caption_one(attempt, row, item, picture, process, captioner)
+            async for item, image, picture in pictures:
+                await _caption_one(attempt, row, item, image, picture, process, captioner)
                 before += 1
                 pace = (time.monotonic() - began) / (before - (row.total - len(items)))
                 eta = round(pace * (row.total - before), 1)
@@ -100,14 +100,14 @@ def _require_memory(captioner: Captioner) -> None:
 
 async def _brought(
     attempt: Attempt, items: Sequence[Item], folder: Path
-) -> AsyncGenerator[tuple[CaptioningImage, Path | EngineError | None], None]:
+) -> AsyncGenerator[tuple[CaptioningImage, DatasetImage | None, Path | EngineError | None], None]:
     """Every image with its file, which is fetched while the one before is captioned; or why there is none."""
     coming = [asyncio.create_task(_bring(attempt, image, folder)) for _, image in items[:1]]
     try:
-        for number, (item, _) in enumerate(items, start=1):
+        for number, (item, image) in enumerate(items, start=1):
             brought = await coming.pop()
-            coming = [asyncio.create_task(_bring(attempt, image, folder)) for _, image in items[number : number + 1]]
-            yield item, brought
+            coming = [asyncio.create_task(_bring(attempt, later, folder)) for _, later in items[number : number + 1]]
+            yield item, image, brought
             if isinstance(brought, Path):
                 await asyncio.to_thread(brought.unlink, missing_ok=True)
     finally:
@@ -131,13 +131,14 @@ async def _caption_one(
     attempt: Attempt,
     row: Captioning,
     item: CaptioningImage,
+    image: DatasetImage | None,
     picture: Path | EngineError | None,
     process: CaptionerProcess,
     captioner: InstalledCaptioner,
 ) -> None:
     """Raises RetryableError when the captioner has died or hung, LeaseLostError."""
     lease, sessions = attempt.lease, attempt.resources.sessions
-    if picture is None:
+    if image is None or picture is None:
         record = partial(captioned.keep, lease=lease, item=item)
     elif isinstance(picture, EngineError):
         record = partial(captioned.fail, lease=lease, item=item, code=picture.code, detail=picture.detail)
@@ -152,7 +153,8 @@ async def _caption_one(
             raise
         else:
             model = {"model": CAPTIONERS[CaptionerName(row.captioner)].repo, "revision": captioner.revision}
-            record = partial(captioned.record, lease=lease, row=row, item=item, said=said, model=model)
+            its = partial(captioned.record, lease=lease, row=row, item=item, picture=image.sha256)
+            record = partial(its, said=said, model=model)
     async with sessions.begin() as session:
         await record(session)
 

@@ -9,7 +9,7 @@ import pytest
 
 from api.domain.job import Kind
 from api.models import Captioning
-from api.services import captioned
+from api.services import captioned, datasets
 from api.settings import Settings
 from tests.captioner.stand import with_fake_captioner
 from tests.job_rows import read
@@ -37,11 +37,12 @@ async def say(service: Service, captioning_id: str, *said: str | None) -> None:
     lease = await service.claim()
     async with service.resources.sessions.begin() as session:
         row = await session.get_one(Captioning, UUID(captioning_id))
+        pictures = {image.id: image.sha256 for image in await datasets.images(session, row.dataset_id)}
         for item, text in zip(await captioned.to_do(session, row), said, strict=True):
             if text is None:
                 await captioned.fail(session, lease, item, "image_unreadable", "it cannot be read")
             else:
-                await captioned.record(session, lease, row, item, text, MODEL)
+                await captioned.record(session, lease, row, item, pictures[item.image_id], text, MODEL)
         await captioned.finish(session, row, await captioned.judge(session, row))
     await service.complete(lease)
 

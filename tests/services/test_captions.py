@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from api.db import Sessions
 from api.errors import ChangedError, ConflictError, NotFoundError
 from api.models import CaptionChange, CaptionEdit, Dataset, DatasetImage
-from api.services import captions
+from api.services import captions, datasets
 from api.services.captions import NewCaption, Undone
 from tests.dataset_rows import add_dataset, image_rows
 
@@ -86,6 +86,16 @@ async def test_what_a_job_writes_after_its_step_was_undone_can_be_undone_too(ses
     await write(sessions, dataset_id, {b: NewCaption("2")}, job_id)
     await undo(sessions, dataset_id)
     assert await texts_of(sessions, dataset_id) == ["one", "two"]
+
+
+async def test_what_is_said_of_a_picture_is_not_said_of_another_in_its_place(sessions: Sessions) -> None:
+    dataset_id, (a, b) = await dataset(sessions, "one", "two")
+    async with sessions.begin() as session:
+        pictures = {image.id: image.sha256 for image in await datasets.images(session, dataset_id)}
+        (await session.get_one(DatasetImage, a)).sha256 = "another"
+    machine = {image_id: NewCaption("a man", "florence-2", of_picture=pictures[image_id]) for image_id in (a, b)}
+    assert await write(sessions, dataset_id, machine) == {b}
+    assert await texts_of(sessions, dataset_id) == ["one", "a man"]
 
 
 async def test_what_a_person_wrote_meanwhile_is_not_overwritten(sessions: Sessions) -> None:

@@ -247,18 +247,20 @@ async def test_a_cancel_ends_the_captioner_and_keeps_what_it_has_said(stand: Sta
 
 @pytest.mark.usefixtures("worker")
 async def test_what_a_person_does_meanwhile_is_not_overruled(stand: Stand) -> None:
-    dataset_id = await stand.dataset("", "", "")
+    dataset_id = await stand.dataset("", "", "", "")
     first = (await stand.images(dataset_id))[0]
     stand.tell(**{NAMES[0]: ["hang"]})
     row = await stand.begin(dataset_id, overwrite="everything")
     await until(lambda: stand.asked)
     async with stand.resources.sessions.begin() as session:
         await captions.set_captions(session, dataset_id, {first.id: NewCaption("my words")}, what="by hand")
-        await session.delete((await image_rows(session, dataset_id))[2])
+        _, _, removed, replaced = await image_rows(session, dataset_id)
+        await session.delete(removed)
+        replaced.sha256 = "of another picture"
     (stand.folder / "go").touch()
     assert (await stand.ended(row)).status == "completed"
-    assert await stand.captions(dataset_id) == ["my words", SAID[1]]
-    assert [item.status for item in await stand.outcomes(row)] == ["kept", "captioned", "kept"]
+    assert await stand.captions(dataset_id) == ["my words", SAID[1], ""]
+    assert [item.status for item in await stand.outcomes(row)] == ["kept", "captioned", "kept", "kept"]
 
 
 async def test_a_dataset_that_is_captioned_is_neither_deleted_nor_captioned_twice(stand: Stand) -> None:
