@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from api.domain.job import Status
 from api.domain.preset import find
+from api.domain.samples import default_prompts
 from api.domain.text import Name
 from api.domain.training import MAX_STEPS, FluxTrainingConfig, FluxTrainingRequest, resolved
 from api.domain.webhook import WebhookUrl
@@ -127,7 +128,11 @@ async def clone(
 def cloned(parent: TrainingSession, request: CloneRequest) -> tuple[FluxTrainingConfig, str]:
     """What a clone is trained with, and its base model. Raises InputError for choices that do not go together."""
     preset = find(presets(), request.preset).settings if request.preset else {}
-    config = resolved(trainings.config_of(parent).model_dump() | preset, request.chosen())
+    before, chosen = trainings.config_of(parent), request.chosen()
+    word, usual = before.trigger_word, default_prompts(before.trigger_word, ())
+    if word and request.trigger_word and before.sample_prompts == usual:
+        chosen = {"sample_prompts": default_prompts(request.trigger_word, ()), **chosen}  # with the word that is learnt
+    config = resolved(before.model_dump() | preset, chosen)
     return config, request.base_model or parent.config["base_model"]
 
 

@@ -130,6 +130,18 @@ async def test_a_clone_is_the_same_training_from_its_beginning_but_for_the_chang
     assert child["id"] != parent["id"]
 
 
+async def test_samples_that_nobody_chose_are_of_the_clones_own_trigger_word(service: Service) -> None:
+    parent = await service.training(trigger_word="ohwx")
+    config = (await act(service, parent, "clone", {"trigger_word": "sks"})).json()["config"]
+    assert config["sample_prompts"] == ["a photo of sks", "sks by a lake in the mountains"]
+
+    chosen = await service.training(trigger_word="ohwx", sample_prompts=["ohwx in the rain"])
+    config = (await act(service, chosen, "clone", {"trigger_word": "sks"})).json()["config"]
+    assert config["sample_prompts"] == ["ohwx in the rain"]
+    config = (await act(service, parent, "clone", {"trigger_word": "sks", "sample_prompts": []})).json()["config"]
+    assert config["sample_prompts"] == []
+
+
 async def test_a_clone_without_changes_changes_nothing(service: Service) -> None:
     parent = await service.training(steps=200, lr_warmup_steps=90, preset="40gb-style", seed=7)
     assert (await act(service, parent, "clone", {})).json()["config"] == parent["config"]
