@@ -18,8 +18,13 @@ NAMES = (
     "MASUKA_WEBHOOK_URL",
     "MASUKA_WEBHOOK_SECRET",
 )
-_NOT_PASSED = ("PYTHONPATH", "PYTHONHOME", "MPLBACKEND", "VIRTUAL_ENV")
-"""Of a kernel's environment: they lead into its packages, which are none of ours."""
+_NOT_PASSED = frozenset(
+    {
+        *("PYTHONPATH", "PYTHONHOME", "MPLBACKEND", "VIRTUAL_ENV", "PIP_CONSTRAINT"),
+        *("UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_PRERELEASE"),
+    }
+)
+"""Of a kernel's environment: they lead into its packages, which are none of ours. Colab sets nearly all of them."""
 
 
 def found(environ: Mapping[str, str]) -> dict[str, str]:

@@ -97,9 +97,18 @@ def _restore(checklist: Checklist, programs: Programs, facts: Mapping[str, Any],
         checklist.done("State", "in use")
         return
     checklist.tell("State", "looking for a backup")
-    said = programs.masuka("restore", "--if-needed", tell=lambda line: checklist.tell("State", line))
     best = " A Drive folder is best effort: Drive may lose what it said it wrote." if drive_folder else ""
-    checklist.done("State", (said.splitlines() or [""])[-1] + best)
+    checklist.done("State", restored(programs.masuka("restore", "--if-needed", "--json")) + best)
+
+
+def restored(said: str) -> str:
+    """In words, of what `masuka restore` said."""
+    _, brace, rest = said.partition("{")
+    if not brace:
+        return "nothing to restore"
+    found = json.loads(brace + rest)
+    lost = f", but {len(found['missing'])} files are missing" if found["missing"] else ""
+    return f"Restored {found['snapshot']}: {found['rows']} rows{lost}."
 
 
 def _install(checklist: Checklist, programs: Programs, base_model: str) -> None:

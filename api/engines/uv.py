@@ -21,6 +21,8 @@ PIP_CONFIG_FILES = (
     Path("~/.config/pip/pip.conf").expanduser(),
     Path(sys.prefix, "pip.conf"),
 )
+PINS = ("UV_SYSTEM_PYTHON", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_PRERELEASE")
+"""Colab sets them, for its own packages."""
 SHOWN_LINES = 12
 HTTP_TIMEOUT_SECONDS = "120"
 INTERRUPTED = (-signal.SIGINT, 128 + signal.SIGINT)
@@ -60,7 +62,7 @@ def run(*arguments: str) -> None:
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Ours, with the places that pip is configured to look for wheels in, and without the service's own venv and
     settings: what is built may be anybody's code, and secrets are among them."""
-    left = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", *(name.upper() for name in Settings.model_fields)}
+    left = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", *PINS, *(name.upper() for name in Settings.model_fields)}
     ours = {name: value for name, value in environ.items() if name not in left}
     ours.setdefault("UV_HTTP_TIMEOUT", HTTP_TIMEOUT_SECONDS)
     links = pip_find_links(environ, PIP_CONFIG_FILES)

@@ -64,7 +64,7 @@ class Kernel:
         cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
         self.client.nb.cells.append(cell)
         await self.client.async_execute_cell(cell, len(self.client.nb.cells) - 1)
-        return json.loads(cell.outputs[0]["text"])
+        return json.loads(next(out["text"] for out in cell.outputs if out.output_type == "stream"))
 
     def _cell(self, name: str) -> Any:
         return self.client.nb.cells[self._index(name)]

@@ -22,7 +22,8 @@ def test_keys_come_from_the_environment_and_then_from_the_secrets_that_are_open(
 
 
 def test_our_programs_get_the_keys_and_nothing_that_leads_into_the_kernels_packages() -> None:
-    kernels = {"PYTHONPATH": "/env/python", "MPLBACKEND": "inline", "HOME": "/root", "HF_TOKEN": "old"}
+    colabs = {"UV_SYSTEM_PYTHON": "true", "UV_CONSTRAINT": "/backend-container/containers/requirements.constraints"}
+    kernels = {"PYTHONPATH": "/env/python", "MPLBACKEND": "inline", "HOME": "/root", "HF_TOKEN": "old", **colabs}
     assert keys.environment(kernels, {"HF_TOKEN": "new"}) == {"HOME": "/root", "HF_TOKEN": "new"}
 
 

@@ -11,7 +11,7 @@ from api.colab.client import Api
 from api.colab.facts import facts
 from api.colab.notebook import Notebook
 from api.colab.programs import Programs
-from api.colab.setting_up import _what_next
+from api.colab.setting_up import _what_next, restored
 from api.settings import Settings
 from tests.service import over_http, with_values
 
@@ -30,6 +30,14 @@ def test_a_token_is_made_and_told_as_new_once(settings: Settings) -> None:
 def test_a_bucket_or_a_folder_is_a_place_for_backups(settings: Settings, tmp_path: Path) -> None:
     assert facts(settings)["has_backup_place"] is False
     assert facts(with_values(settings, masuka_backup_dir=tmp_path))["has_backup_place"] is True
+
+
+def test_what_was_restored_is_told_in_words() -> None:
+    assert restored("Nothing to restore.") == "nothing to restore"
+    assert restored('{\n "snapshot": "s1", "rows": 12, "missing": []\n}') == "Restored s1: 12 rows."
+    assert (
+        restored('{"snapshot": "s1", "rows": 12, "missing": ["a"]}') == "Restored s1: 12 rows, but 1 files are missing."
+    )
 
 
 async def test_the_way_in_works_once_and_an_old_token_is_not_shown(settings: Settings, valkey_url: str) -> None:
