@@ -33,9 +33,11 @@ class Up:
     process: subprocess.Popen[bytes]
     data_dir: Path
     log: Path
+    begin: int = 0
+    """Of what this start has said, in the log of all starts."""
 
     def text(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_bytes()[self.begin :].decode(errors="replace")
 
     @property
     def port(self) -> int:
@@ -100,6 +102,7 @@ def started(settings: Settings, *words: str, **env: str) -> Iterator[Up]:
     settings.masuka_data_dir.mkdir(parents=True, exist_ok=True)
     log = settings.masuka_data_dir / "up.log"
     with log.open("ab") as output:
+        begin = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "up", *words],
             cwd=PROJECT_ROOT,
@@ -110,7 +113,7 @@ def started(settings: Settings, *words: str, **env: str) -> Iterator[Up]:
             start_new_session=True,
         )
     try:
-        yield Up(process, settings.masuka_data_dir, log)
+        yield Up(process, settings.masuka_data_dir, log, begin)
     finally:
         if process.poll() is None:
             process.terminate()
