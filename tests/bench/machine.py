@@ -18,7 +18,7 @@ def describe() -> dict[str, str | int | float]:
         "cores": os.cpu_count() or 1,
         "memory_gib": round(psutil.virtual_memory().total / BYTES_PER_GIB, 1),
         "gpu": ", ".join(card.name for card in cards) or "none",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
     }
