@@ -25,7 +25,7 @@ def test_uv_sees_neither_our_venv_nor_our_packages_and_keeps_its_own_settings():
     assert ours.keys().isdisjoint({"VIRTUAL_ENV", "PYTHONPATH"})
     assert (ours["UV_FIND_LINKS"], ours["UV_HTTP_TIMEOUT"]) == ("/a,/b", "5")
     assert uv.environment({"UV_FIND_LINKS": "/c", "PIP_FIND_LINKS": "/a"})["UV_FIND_LINKS"] == "/c"
-    colabs = {name: "/backend-container/containers/x.constraints" for name in uv.PINS}
+    colabs = dict.fromkeys(uv.PINS, "/backend-container/containers/x.constraints")
     assert uv.environment(colabs).keys().isdisjoint(uv.PINS)
 
 
