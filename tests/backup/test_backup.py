@@ -67,12 +67,12 @@ async def test_every_column_of_every_table_comes_back(move: tuple[Settings, Sett
     assert all(value is not None for found in before.values() for row in found for value in row.values())
 
 
-async def test_with_a_bucket_the_rows_go_there_and_the_files_stay(s3_settings: Settings, tmp_path: Path) -> None:
-    async with home(s3_settings) as first, place_in_bucket(first) as place:
+async def test_with_a_bucket_the_rows_go_there_and_the_files_stay(empty_bucket: Settings, tmp_path: Path) -> None:
+    async with home(empty_bucket) as first, place_in_bucket(first) as place:
         key = await first.picture(f"s3-{uuid4()}", b"in the bucket")
         made = await first.back_up(place, begin_anew=True)
         before = await first.rows()
-        there = elsewhere(s3_settings, tmp_path / "there", **bucket_of(s3_settings))
+        there = elsewhere(empty_bucket, tmp_path / "there", **bucket_of(empty_bucket))
 
         found = await bring_back(there, place)
 

@@ -46,7 +46,7 @@ def move(request: pytest.FixtureRequest, tmp_path: Path, engines_dir: Path) -> I
         for name in ("here", "there")
     )
     if request.param == "SQLite, a bucket":
-        bucket: Settings = request.getfixturevalue("s3_settings")
+        bucket: Settings = request.getfixturevalue("empty_bucket")
         env = {
             "S3_BUCKET_NAME": bucket.s3_bucket_name,
             "S3_ENDPOINT_URL": bucket.s3_endpoint_url,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from api.client import ApiProblem
@@ -81,6 +82,18 @@ def tell(service: Service, route: str, body: dict[str, Any] | None = None) -> No
     assert httpx.post(url, json=body, headers=BEARER, trust_env=False).status_code == 200
 
 
+def waits_in_comfyui(service: Service, job_id: str) -> bool:
+    """In the queue of ComfyUI itself; the canvas is shown only its own part of it."""
+    (words,) = [
+        process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if {"--base-directory", str(service.data_dir / "comfyui")} <= set(process.info["cmdline"] or [])
+    ]
+    url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/queue"
+    pending = httpx.get(url, trust_env=False, timeout=20).json()["queue_pending"]
+    return any(prompt_id.startswith(job_id) for _, prompt_id, *_ in pending)
+
+
 def by_seed(service: Service, seed: int) -> list[dict[str, Any]]:
     return [asset for asset in assets(service) if asset["generation_config"].get("seed") == seed]
 
@@ -122,6 +135,7 @@ def test_a_job_goes_before_what_waits_in_the_canvas_and_outlives_its_interrupt(
     api = canvas_service.api
     started = api.post("/api/generate/image", {**SIZE, "prompt": "a job", "seed": 5})
     assert waiting in [item[1] for item in api.get("/comfyui/api/queue")["queue_pending"]]
+    eventually(lambda: waits_in_comfyui(canvas_service, started["task_id"]))  # before it, or its turn is not tried
     tell(canvas_service, "interrupt")
     last = canvas_service.follow(started["asset_id"])[-1]
     assert last["status"] == "completed", last

@@ -15,17 +15,17 @@ TOKEN = "a-token-of-this-test"
 
 
 def test_the_main_path_on_real_servers(
-    tmp_path: Path, engines_dir: Path, photos: Path, postgres_url: str, valkey_url: str, s3_settings: Settings
+    tmp_path: Path, engines_dir: Path, photos: Path, postgres_url: str, valkey_url: str, empty_bucket: Settings
 ) -> None:
     env = {
         "DATABASE_URL": postgres_url,
         "REDIS_URL": valkey_url,
         "MASUKA_API_TOKEN": TOKEN,
-        "S3_BUCKET_NAME": s3_settings.s3_bucket_name,
-        "S3_REGION": s3_settings.s3_region,
-        "S3_ENDPOINT_URL": s3_settings.s3_endpoint_url,
-        "AWS_ACCESS_KEY_ID": s3_settings.aws_access_key_id,
-        "AWS_SECRET_ACCESS_KEY": s3_settings.aws_secret_access_key.get_secret_value(),
+        "S3_BUCKET_NAME": empty_bucket.s3_bucket_name,
+        "S3_REGION": empty_bucket.s3_region,
+        "S3_ENDPOINT_URL": empty_bucket.s3_endpoint_url,
+        "AWS_ACCESS_KEY_ID": empty_bucket.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": empty_bucket.aws_secret_access_key.get_secret_value(),
     }
     with running_service(tmp_path / "data", engines_dir, env, token=TOKEN) as service:
         trained = train(service, photos, steps=4)
@@ -36,7 +36,7 @@ def test_the_main_path_on_real_servers(
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = httpx.get(f"{service.api.url}/api/assets/{with_lora.stem}/file", headers=headers, trust_env=False)
         assert answer.status_code == 307
-        assert answer.headers["location"].startswith(s3_settings.s3_endpoint_url)
+        assert answer.headers["location"].startswith(empty_bucket.s3_endpoint_url)
 
         assert not (tmp_path / "data" / "masuka.db").exists()
         assert not (tmp_path / "data" / "redis").exists()

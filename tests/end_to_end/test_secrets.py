@@ -68,16 +68,16 @@ def stand_in(tmp_path: Path) -> StandIn:
 
 
 @pytest.fixture
-def environment(stand_in: StandIn, locked_redis: str, postgres_url: str, s3_settings: Settings) -> dict[str, str]:
+def environment(stand_in: StandIn, locked_redis: str, postgres_url: str, empty_bucket: Settings) -> dict[str, str]:
     return {
         **PLANTED,
         "MASUKA_NGROK_PATH": str(stand_in.program),
         "MASUKA_HANG_SECONDS": "120",
         "DATABASE_URL": postgres_url.replace("postgres@", f"postgres:{DATABASE_PASSWORD}@"),
         "REDIS_URL": locked_redis,
-        "S3_BUCKET_NAME": s3_settings.s3_bucket_name,
-        "S3_ENDPOINT_URL": s3_settings.s3_endpoint_url,
-        "AWS_ACCESS_KEY_ID": s3_settings.aws_access_key_id,
+        "S3_BUCKET_NAME": empty_bucket.s3_bucket_name,
+        "S3_ENDPOINT_URL": empty_bucket.s3_endpoint_url,
+        "AWS_ACCESS_KEY_ID": empty_bucket.aws_access_key_id,
     }
 
 
