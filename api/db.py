@@ -2,7 +2,7 @@
 
 import importlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from filelock import AsyncFileLock
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlmodel import SQLModel
 
 from api.errors import ConfigError, UnreachableError
 from api.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x4D41535543  # "MASUC": PostgreSQL's advisory locks are numbers
+ADDED_AT_ONCE = 100
 SQLITE_BUSY_SECONDS = 10.0
 POSTGRES_CONNECT_SECONDS = 10.0
 POSTGRES_ANSWER_SECONDS = 60.0
@@ -59,6 +61,13 @@ def create_engine(settings: Settings) -> AsyncEngine:
 
 def create_sessions(engine: AsyncEngine) -> Sessions:
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def add_many(session: AsyncSession, rows: Sequence[SQLModel]) -> None:
+    """Add and flush rows, some at a time: they are prepared on the event loop, where others wait meanwhile."""
+    for start in range(0, len(rows), ADDED_AT_ONCE):
+        session.add_all(rows[start : start + ADDED_AT_ONCE])
+        await session.flush()
 
 
 @asynccontextmanager

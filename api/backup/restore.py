@@ -16,6 +16,7 @@ from api.backup.make import Tell
 from api.backup.place import BackupError, Place
 from api.domain.backup import Entry, Manifest, copy_key
 from api.errors import ConfigError, ConflictError, NotFoundError
+from api.few_at_once import few_at_once
 from api.scratch import scratch
 from api.settings import Settings
 from api.storage import Storage, StoredFile
@@ -114,21 +115,17 @@ async def _bring(place: Place, storage: Storage, copied: Sequence[StoredFile], f
 async def _missing(storage: Storage, path: Path, tell: Tell) -> list[str]:
     """The files that rows name and the storage does not have."""
     keys = sorted(await asyncio.to_thread(_named, path))
-    looking = asyncio.Semaphore(LOOKS)
     missing: list[str] = []
     looked = 0
 
     async def look(key: str) -> None:
         nonlocal looked
-        async with looking:
-            if await storage.size(key) is None:
-                missing.append(key)
-            looked += 1
-            tell("check", looked, len(keys))
+        if await storage.size(key) is None:
+            missing.append(key)
+        looked += 1
+        tell("check", looked, len(keys))
 
-    async with asyncio.TaskGroup() as group:
-        for key in keys:
-            group.create_task(look(key))
+    await few_at_once(LOOKS, look, keys)
     return sorted(missing)
 
 

@@ -21,6 +21,7 @@ from api.domain.intake import (
 from api.domain.manifest import Manifest, read_manifest
 from api.domain.upload import MANIFEST_NAME, FileKind, IncomingFile, Refusal, UploadLimits, file_kind, pair_key
 from api.errors import InputError
+from api.few_at_once import few_at_once
 from api.intake.archive import Unpacked, unpack
 from api.intake.images import take_image
 
@@ -69,7 +70,7 @@ async def run_intake(
 
     try:
         batch = await loop.run_in_executor(pool, _prepare, files, limits, workdir)
-        outcomes = await asyncio.gather(*map(look_at, batch.candidates))
+        outcomes = await few_at_once(PARALLEL_IMAGES, look_at, batch.candidates)
         return await loop.run_in_executor(pool, _settle, batch, outcomes)
     finally:
         await asyncio.shield(asyncio.to_thread(pool.shutdown, cancel_futures=True))

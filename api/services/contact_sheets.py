@@ -16,6 +16,7 @@ from sqlmodel import col
 from api.contact_sheet import captioned, contact_sheet, lacking
 from api.domain.comparison import Layout, Picture, arrange
 from api.errors import ConflictError
+from api.few_at_once import few_at_once
 from api.models import GeneratedAsset, Model
 from api.scratch import scratch
 from api.services import batches
@@ -57,19 +58,8 @@ async def tiles(storage: Storage, settings: Settings, assets: Sequence[Generated
 
     Raises StorageError.
     """
-    turns = asyncio.Semaphore(FETCHES)
     async with scratch(settings) as folder:
-
-        async def tile(asset: GeneratedAsset) -> Image.Image:
-            async with turns:
-                return await _small(storage, folder, asset, side)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(tile(asset)) for asset in assets]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
-        return [task.result() for task in tasks]
+        return await few_at_once(FETCHES, lambda asset: _small(storage, folder, asset, side), assets)
 
 
 def _captioned_sheet(pictures: Sequence[Image.Image], layout: Layout, side: int) -> bytes:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.db import Sessions
+from api.db import Sessions, add_many
 from api.domain.dataset_content import image_tag
 from api.domain.intake import Intake, NoUsableImagesError, ReportEntry, TakenImage
 from api.domain.upload import IncomingFile, Refusal, UploadLimits, shown
@@ -86,9 +86,8 @@ async def add(
             if intake.manifest is not None:
                 for row, image in zip(images, intake.images, strict=True):
                     datasets.as_exported(row, image, intake.manifest, dataset.trigger_word)
-            session.add_all(images)
             dataset.image_count += len(images)
-            await session.flush()
+            await add_many(session, images)
             await recorded(session, *(row.key for row in images))
             await dataset_edits.release(session, keys.values())
     return Added(dataset, images, intake.report)

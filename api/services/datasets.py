@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.db import Sessions
+from api.db import Sessions, add_many
 from api.domain.caption import with_trigger_word
 from api.domain.intake import Intake, ReportEntry, TakenImage
 from api.domain.job import Kind, Status
@@ -21,6 +21,7 @@ from api.domain.manifest import Manifest
 from api.domain.text import JsonObject, Name
 from api.domain.upload import IncomingFile, UploadLimits
 from api.errors import ConflictError, NotFoundError, StorageError
+from api.few_at_once import few_at_once
 from api.intake.run import run_intake
 from api.lease import NOBODY, new_owner, owner_is_dead
 from api.models import (
@@ -80,11 +81,11 @@ async def create(
     Raises InputError with nothing kept when no file is usable.
     """
     intake = await run_intake(files, limits, workdir)
-    dataset, images = _rows(_completed(form, intake.manifest), intake)
+    dataset, images = await asyncio.to_thread(_rows, _completed(form, intake.manifest), intake)
     async with sessions.begin() as first:
         first.add(dataset)
         await first.flush()
-        first.add_all(images)
+        await add_many(first, images)
     try:
         await store(storage, images, intake.images)
         await measuring.keep(sessions, {each.sha256: each.measured for each in intake.images if each.measured})
@@ -156,20 +157,13 @@ def as_exported(row: DatasetImage, image: TakenImage, manifest: Manifest, trigge
 
 async def store(storage: Storage, rows: Sequence[DatasetImage], images: Sequence[TakenImage]) -> None:
     """Store every image, read back. The first failure ends the others too."""
-    turn = asyncio.Semaphore(PARALLEL_UPLOADS)
 
-    async def store(row: DatasetImage, image: TakenImage) -> None:
-        async with turn:
-            await storage.put_file(row.key, image.path, CONTENT_TYPES[image.format])
-            image.path.unlink()
+    async def store(pair: tuple[DatasetImage, TakenImage]) -> None:
+        row, image = pair
+        await storage.put_file(row.key, image.path, CONTENT_TYPES[image.format])
+        image.path.unlink()
 
-    tasks = [asyncio.create_task(store(row, image)) for row, image in zip(rows, images, strict=True)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await few_at_once(PARALLEL_UPLOADS, store, zip(rows, images, strict=True))
 
 
 def _finished(dataset: Dataset) -> Dataset:
@@ -248,13 +242,7 @@ async def _files(session: AsyncSession, dataset_id: UUID) -> set[str]:
 
 
 async def _delete_files(storage: Storage, keys: Collection[str]) -> None:
-    turn = asyncio.Semaphore(PARALLEL_UPLOADS)
-
-    async def remove(key: str) -> None:
-        async with turn:
-            await storage.delete(key)
-
-    await asyncio.gather(*(remove(key) for key in keys))
+    await few_at_once(PARALLEL_UPLOADS, storage.delete, keys)
 
 
 async def _discard(sessions: Sessions, storage: Storage, dataset_id: UUID) -> None:

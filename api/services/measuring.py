@@ -11,10 +11,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.db import Sessions
+from api.db import Sessions, add_many
 from api.domain.measurement import Measured, Measurement
 from api.domain.preflight import Findings
 from api.errors import InputError, NotFoundError, StorageError
+from api.few_at_once import few_at_once
 from api.intake.measure import measure_file
 from api.models import DatasetImage, DatasetPicture, ImageMeasurement
 from api.resources import Resources
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 VERSION = 1
 """Of what `intake.measure` does: a higher one has everything measured anew."""
 ASKED_AT_ONCE = 500
-PARALLEL_CHECKS = 16
+AT_ONCE = 16
 FILE_MISSING, FILE_DAMAGED = "file_missing", "file_damaged"
 
 
@@ -38,12 +39,10 @@ async def look_at(resources: Resources, images: Sequence[DatasetPicture], patien
     """
     measured = await known(resources.sessions, sorted({image.sha256 for image in images}))
     broken: dict[str, str] = {}
-    checks = asyncio.Semaphore(PARALLEL_CHECKS)
 
-    async def look(image: DatasetPicture, folder: Path) -> None:
+    async def look(image: DatasetPicture) -> None:
         try:
-            async with checks:
-                size = await resources.storage.size(image.key)
+            size = await resources.storage.size(image.key)
             if size != image.size_bytes:
                 broken[image.sha256] = FILE_MISSING if size is None else FILE_DAMAGED
             elif image.sha256 not in measured:
@@ -55,13 +54,10 @@ async def look_at(resources: Resources, images: Sequence[DatasetPicture], patien
 
     async with scratch(resources.settings) as folder:
         try:
-            async with asyncio.timeout(patience_seconds), asyncio.TaskGroup() as group:
-                for image in {image.sha256: image for image in images}.values():
-                    group.create_task(look(image, folder))
+            async with asyncio.timeout(patience_seconds):
+                await few_at_once(AT_ONCE, look, {image.sha256: image for image in images}.values())
         except TimeoutError:
             log.info("pictures_not_measured", pictures=len({image.sha256 for image in images} - measured.keys()))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
     return Findings(measured, broken)
 
 
@@ -87,17 +83,20 @@ async def previews(session: AsyncSession, hashes: Iterable[str]) -> dict[str, by
 async def keep(sessions: Sessions, found: Mapping[str, Measured]) -> None:
     """By sha256; what is known already stays as it is."""
     there = await known(sessions, sorted(found))
-    rows = [
-        ImageMeasurement(sha256=sha256, version=VERSION, found=each.measurement.to_json(), preview=each.preview)
-        for sha256, each in found.items()
-        if sha256 not in there
-    ]
+    rows = await asyncio.to_thread(_rows, {sha256: found[sha256] for sha256 in found if sha256 not in there})
     try:
         async with sessions.begin() as session:
-            session.add_all(rows)
+            await add_many(session, rows)
     except IntegrityError:
         # Another request was faster with one of them, and what it kept says the same; the rest is measured when asked.
         log.info("pictures_measured_twice", pictures=len(rows))
+
+
+def _rows(found: Mapping[str, Measured]) -> list[ImageMeasurement]:
+    return [
+        ImageMeasurement(sha256=sha256, version=VERSION, found=each.measurement.to_json(), preview=each.preview)
+        for sha256, each in found.items()
+    ]
 
 
 async def forget_unused(sessions: Sessions) -> int:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
 
-TRANSFERS = 8
+TRANSFERS = 4
+"""Parts of 5 MB on their way at once, each of them several times in memory."""
 CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 ATTEMPTS = 4  # of one request; with the back-off of botocore's standard mode at most 7 s of waiting

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from api.domain.caption import training_caption
 from api.errors import EngineError
+from api.few_at_once import few_at_once
 from api.models import DatasetPicture, TrainingSession
 from api.storage import Storage
 from api.tasks.attempt import Attempt
@@ -29,22 +30,15 @@ async def provide_dataset(
             code="dataset_gone",
             hint="Upload it again and start a new training.",
         )
-    turn = asyncio.Semaphore(PARALLEL_FETCHES)
 
     async def provide(image: DatasetPicture) -> None:
         path = folder / image.key.rpartition("/")[2]
         caption = training_caption(image.caption, row.config["trigger_word"], row.name)
         path.with_suffix(".txt").write_text(caption, encoding="utf-8")
-        async with turn:
-            if not path.exists():
-                await patiently(attempt, partial(fetch_image, attempt.resources.storage, image, path))
+        if not path.exists():
+            await patiently(attempt, partial(fetch_image, attempt.resources.storage, image, path))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for image in images:
-                group.create_task(provide(image))
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+    await few_at_once(PARALLEL_FETCHES, provide, images)
 
 
 async def fetch_image(storage: Storage, image: DatasetPicture, path: Path) -> None:
