@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from api import redis_server, token_file
+from api.backup.make import own_index
+from api.backup.place import is_wanted, open_place
 from api.bind import base_url, require_free
 from api.db import open_database
 from api.domain.job import Queue
@@ -151,6 +153,7 @@ async def _servers(settings: Settings, *, running: bool) -> list[Check]:
         "Redis": lambda: _redis(settings, running=running),
         "database": lambda: _database(settings),
         "storage": lambda: _storage(settings),
+        "backups": lambda: _backups(settings),
         **({"GPU use": lambda: _gpu_use(settings)} if running else {}),
     }
     return [await _tried(name, check) for name, check in checks.items()]
@@ -204,6 +207,20 @@ async def _storage(settings: Settings) -> str:
         f"bucket {settings.s3_bucket_name}" if settings.s3_bucket_name else f"{settings.masuka_data_dir / 'storage'}"
     )
     return f"{where}: written, read back, deleted"
+
+
+async def _backups(settings: Settings) -> str:
+    if not is_wanted(settings):
+        return "none make themselves: neither MASUKA_BACKUP_DIR nor a bucket beside an embedded database is set"
+    async with (
+        open_database(settings) as sessions,
+        open_storage(settings) as storage,
+        open_place(settings, storage, None) as place,
+    ):
+        index = await own_index(place, sessions)
+    where = settings.masuka_backup_dir or f"bucket {settings.s3_bucket_name}"
+    newest = f"the newest is of {index.snapshots[0].made_at:%Y-%m-%d %H:%M} UTC" if index.snapshots else "none yet"
+    return f"{where}: {newest}"
 
 
 # ---- the way in and out ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`masuka doctor` finds what is wrong for real, and says what to do."""
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -9,11 +10,14 @@ import pytest
 import redis
 
 from api import doctor
+from api.backup.place import open_place
 from api.doctor import Check
 from api.domain.gpu_gate import GpuGate, Use
 from api.domain.job import Kind, Queue
+from api.models.base import utcnow
 from api.services.workers import pulse_key
 from api.settings import Settings
+from tests.backup.homes import home
 
 
 def found(settings: Settings, name: str) -> Check:
@@ -102,6 +106,27 @@ def test_a_bucket_is_really_written_and_read_back(settings: Settings, s3_setting
     )
     assert check.status == "ok"
     assert "read back" in check.found
+
+
+def test_backups_are_told_of_by_the_age_of_the_newest(settings: Settings, tmp_path: Path) -> None:
+    assert "none make themselves" in found(settings, "backups").found
+    kept = with_settings(settings, masuka_backup_dir=tmp_path / "backups")
+    assert found(kept, "backups").found == f"{tmp_path / 'backups'}: none yet"
+    asyncio.run(_back_up(kept))
+    assert f": the newest is of {utcnow():%Y-%m-%d}" in found(kept, "backups").found
+
+
+def test_backups_that_another_installation_is_in_the_way_of_are_a_failure(settings: Settings, tmp_path: Path) -> None:
+    kept = with_settings(settings, masuka_backup_dir=tmp_path / "backups")
+    asyncio.run(_back_up(with_settings(kept, masuka_data_dir=tmp_path / "another")))
+    check = found(kept, "backups")
+    assert check.status == "failed"
+    assert "masuka restore" in check.remedy
+
+
+async def _back_up(settings: Settings) -> None:
+    async with home(settings) as here, open_place(here.settings, here.storage, None) as place:
+        await here.back_up(place)
 
 
 def test_a_bind_beyond_loopback_without_a_token_is_a_failure(settings: Settings) -> None:

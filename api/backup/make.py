@@ -54,7 +54,7 @@ async def make(
     `begin_anew`; BackupError, StorageError.
     """
     async with _alone(settings), scratch(settings) as folder:
-        index = await _own_index(place, sessions, begin_anew)
+        index = await own_index(place, sessions, begin_anew=begin_anew)
         tell("rows", 0, 1)
         dumped = await dump(sessions, folder / "rows.jsonl.gz")
         tell("rows", 1, 1)
@@ -124,8 +124,8 @@ class _Copies:
         return StoredFile(key, stored.size, stored.sha256)
 
 
-async def _own_index(place: Place, sessions: Sessions, begin_anew: bool) -> Index:
-    """The place's index, or the beginning of one."""
+async def own_index(place: Place, sessions: Sessions, *, begin_anew: bool = False) -> Index:
+    """The place's index, or the beginning of one. Raises ConflictError `backup_of_another`, BackupError."""
     mine = await _installation(sessions)
     found = await place.index()
     if found is None:

@@ -114,6 +114,14 @@ class Place:
             raise _damaged(snapshot, f"{key} was changed")
 
 
+def is_wanted(settings: Settings) -> bool:
+    """Whether backups make themselves: into a folder that is set, or beside the files in a bucket.
+
+    In a bucket only where the database is not on a server of its own.
+    """
+    return settings.masuka_backup_dir is not None or bool(settings.s3_bucket_name and not settings.database_url)
+
+
 def part_of(data: bytes) -> Part:
     return Part(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 

@@ -10,12 +10,11 @@ import structlog
 from sqlmodel import col
 
 from api.backup.make import make
-from api.backup.place import Place, open_place
+from api.backup.place import Place, is_wanted, open_place
 from api.db import DATABASE_ERRORS
 from api.errors import MasukaError
 from api.models import Dataset, GeneratedAsset, Job, Model, TrainingCheckpoint, TrainingSession
 from api.resources import Resources
-from api.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +37,6 @@ async def back_up_forever(resources: Resources) -> None:
         except (MasukaError, *DATABASE_ERRORS) as exc:
             log.warning("backup_failed", error=str(exc), code=getattr(exc, "code", None))
             await asyncio.sleep(AGAIN_SECONDS)
-
-
-def is_wanted(settings: Settings) -> bool:
-    """Where a folder is set, or where the files are in a bucket and the database is not on a server of its own."""
-    return settings.masuka_backup_dir is not None or bool(settings.s3_bucket_name and not settings.database_url)
 
 
 async def _back_up(resources: Resources, place: Place) -> None:

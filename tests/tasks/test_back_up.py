@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.backup.place import open_place
+from api.backup.place import is_wanted, open_place
 from api.domain.job import Kind
 from api.models import Job
 from api.resources import Resources, open_resources
@@ -88,7 +88,7 @@ async def test_it_goes_on_after_a_failure(
     ids=["disk", "folder", "bucket", "bucket and a database server"],
 )
 def test_where_backups_make_themselves(settings: Settings, values: dict[str, str], begins: bool) -> None:
-    assert back_up.is_wanted(with_values(settings, **values)) is begins
+    assert is_wanted(with_values(settings, **values)) is begins
 
 
 async def test_a_job_that_only_gets_on_is_no_milestone(resources: Resources) -> None:
