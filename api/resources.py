@@ -18,6 +18,7 @@ from api.progress import Progress
 from api.queue import JobQueue, open_redis
 from api.settings import Settings
 from api.storage import Storage, open_storage
+from api.together import Together
 
 REACH_SECONDS = 2.0
 """Between two looks for a database that is away."""
@@ -34,6 +35,7 @@ class Resources:
     storage: Storage
     disk: DiskSpace
     looks: Looks = field(default_factory=Looks)
+    together: Together = field(default_factory=Together)
 
 
 @asynccontextmanager

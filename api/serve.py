@@ -14,6 +14,8 @@ from api.settings import Settings, load_settings
 from api.signs import give_signs
 
 GRACEFUL_SECONDS = 5
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep an idle connection (httpx 5 s, browsers and ngrok about 60): else a request may meet its end."""
 NOT_STARTED = 3
 """The exit code when the application or its socket could not be opened."""
 
@@ -33,6 +35,7 @@ def main() -> int:
             server_header=False,
             forwarded_allow_ips=["127.0.0.1", "::1", *settings.masuka_trusted_proxies],
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             return runner.run(_serve(settings, config))

@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import TypeVar
 from uuid import UUID
 
 from sse_starlette import ServerSentEvent
@@ -12,11 +13,12 @@ from sse_starlette import ServerSentEvent
 from api.previews import Preview, Previews
 
 EVENT = "preview"
+Sent = TypeVar("Sent")
 
 
 async def with_previews(
-    events: AsyncGenerator[ServerSentEvent, None], previews: Previews, assets: Mapping[UUID, UUID]
-) -> AsyncGenerator[ServerSentEvent, None]:
+    events: AsyncGenerator[Sent, None], previews: Previews, assets: Mapping[UUID, UUID]
+) -> AsyncGenerator[Sent | ServerSentEvent, None]:
     """The events, and between them previews of these pictures, by their jobs; at most two in a second.
 
     A preview has no id, so that a client that comes back says which snapshot it had last.
@@ -41,8 +43,8 @@ async def with_previews(
             await asyncio.wait({news, picture})
 
 
-def _next(events: AsyncGenerator[ServerSentEvent, None]) -> "asyncio.Task[ServerSentEvent | None]":
-    async def one() -> ServerSentEvent | None:
+def _next(events: AsyncGenerator[Sent, None]) -> "asyncio.Task[Sent | None]":
+    async def one() -> Sent | None:
         return await anext(events, None)
 
     return asyncio.create_task(one())

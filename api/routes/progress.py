@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from typing import Annotated
+from functools import lru_cache, partial
+from typing import Annotated, Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ HEARTBEAT_SECONDS = 15
 LOOK_SECONDS = 3.0
 """With no event for this long the row is looked at: for an end which Redis lost, and for the place in the queue."""
 RETRY_MILLISECONDS = 2000
+SHARED_EVENTS = 256
+"""Events that are kept as they are sent, for as many clients as listen."""
 ENDED = frozenset(status.value for status in TERMINAL)
 SEEN_IN_ROWS = ENDED | {Status.PENDING.value}
 """What is told from the row; of a running job the events know more."""
@@ -41,21 +44,35 @@ data: {"status": "training", "progress": 25.0, "stage": "training", "step": 500,
 """
 
 
-async def job_of(session: AsyncSession, any_id: UUID) -> Job:
-    """The job of a session, of an asset, of an import, of a captioning, or itself. Raises NotFoundError."""
-    training = await session.get(TrainingSession, any_id)
-    asset = await session.get(GeneratedAsset, any_id)
-    imported = await session.get(ModelImport, any_id)
-    captioning = await session.get(Captioning, any_id)
-    found = training or (asset if asset is not None and asset.deleted_at is None else None) or imported or captioning
-    job = await session.get(Job, any_id if found is None else found.task_id)
-    if job is None:
+_ANY_ID = sa.bindparam("any_id", type_=sa.Uuid())
+_JOB_OF: sa.CompoundSelect[Any] = sa.union_all(
+    *(
+        sa.select(col(table.task_id)).where(col(table.id) == _ANY_ID, col(table.task_id).is_not(None))
+        for table in (TrainingSession, ModelImport, Captioning)
+    ),
+    sa.select(col(GeneratedAsset.task_id)).where(
+        col(GeneratedAsset.id) == _ANY_ID,
+        col(GeneratedAsset.task_id).is_not(None),
+        col(GeneratedAsset.deleted_at).is_(None),
+    ),
+    sa.select(col(Job.id)).where(col(Job.id) == _ANY_ID),
+)
+"""Made once, and asked once: many clients may open a stream at the same time."""
+
+
+async def job_of(session: AsyncSession, any_id: UUID) -> UUID | None:
+    """The job of a session, of an asset, of an import, of a captioning, or itself; None for a batch.
+
+    Raises NotFoundError.
+    """
+    found = (await session.scalars(_JOB_OF, {"any_id": any_id})).first()
+    if found is None and await session.get(Batch, any_id) is None:
         raise NotFoundError(
             "There is no session, asset, batch, import, captioning or job with this id.",
             code="stream_not_found",
             value=str(any_id),
         )
-    return job
+    return found
 
 
 @router.get(
@@ -80,13 +97,12 @@ async def stream_progress(
     An event `preview` is `{asset_id, image}`, the image a `data:` URL of a small JPEG; at most two come in a second.
     """
     async with resources.sessions() as session:
-        batch = await session.get(Batch, any_id)
-        job_id = None if batch is not None else (await job_of(session, any_id)).id
+        job_id = await job_of(session, any_id)
         assets = await _assets(session, any_id if job_id is None else job_id) if previews else {}
     if job_id is None:
         if last_event_id == batch_progress.end_id(any_id) and await batch_progress.has_ended(resources, any_id):
             return Response(status_code=204)
-        events = batch_progress.follow(resources, any_id)
+        events: AsyncGenerator[bytes | ServerSentEvent, None] = batch_progress.follow(resources, any_id)
     elif last_event_id == _end_id(job_id):
         return Response(status_code=204)
     else:
@@ -109,9 +125,7 @@ async def _assets(session: AsyncSession, of: UUID) -> dict[UUID, UUID]:
     return {task_id: asset_id for task_id, asset_id in await session.execute(query) if task_id is not None}
 
 
-async def follow(
-    resources: Resources, job_id: UUID, last_event_id: str | None
-) -> AsyncGenerator[ServerSentEvent, None]:
+async def follow(resources: Resources, job_id: UUID, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
     """What a client is sent until the job ends. Listens first, then looks at what was before: nothing falls between."""
     async with resources.progress.listen(job_id) as queue:
         missed = None if last_event_id is None else await resources.progress.since(job_id, last_event_id)
@@ -135,7 +149,14 @@ async def follow(
 
 
 async def _present(resources: Resources, job_id: UUID) -> Event:
-    """The present state from the database, under the id of the newest event: what comes after it is news."""
+    """The present state from the database, under the id of the newest event: what comes after it is news.
+
+    To say where a job stands takes a look at all that wait: those who listen to one job share it.
+    """
+    return await resources.together.look(("present", job_id), partial(_look, resources, job_id))
+
+
+async def _look(resources: Resources, job_id: UUID) -> Event:
     last = await resources.progress.last_id(job_id)
     async with resources.sessions() as session:
         job = await jobs.get(session, job_id)
@@ -143,9 +164,10 @@ async def _present(resources: Resources, job_id: UUID) -> Event:
     return Event(last, json.dumps(snapshot.to_dict()).encode())
 
 
-def _message(job_id: UUID, event: Event) -> ServerSentEvent:
+@lru_cache(SHARED_EVENTS)
+def _message(job_id: UUID, event: Event) -> bytes:
     event_id = _end_id(job_id) if _ended(event) else event.id
-    return ServerSentEvent(event.data.decode(), id=event_id, retry=RETRY_MILLISECONDS)
+    return ServerSentEvent(event.data.decode(), id=event_id, retry=RETRY_MILLISECONDS).encode()
 
 
 def _end_id(job_id: UUID) -> str:
@@ -157,6 +179,7 @@ def _ended(event: Event) -> bool:
     return _status(event) in ENDED
 
 
+@lru_cache(SHARED_EVENTS)
 def _status(event: Event) -> str:
     return str(json.loads(event.data)["status"])
 

@@ -11,14 +11,13 @@ from uuid import UUID
 import httpx
 import pytest
 import redis.asyncio
-from sse_starlette import ServerSentEvent
 
 from api.domain.progress import Snapshot
 from api.errors import EngineError
 from api.progress import CLIENT_BUFFER, Event, job_stream
 from api.routes import progress
 from api.serve import GRACEFUL_SECONDS
-from api.services import jobs
+from api.services import jobs, standing
 from tests.service import NOBODY, Service, assert_problem, over_http
 from tests.waiting import until_async
 
@@ -44,10 +43,12 @@ async def _stream(service: Service, job_id: UUID, last: str | None = None) -> As
         await events.aclose()
 
 
-def _received(event: ServerSentEvent) -> Received:
-    assert isinstance(event.id, str)
-    assert event.event is None  # unnamed, or `onmessage` of a browser hears nothing
-    return Received(event.id, json.loads(str(event.data)))
+def _received(event: bytes) -> Received:
+    lines = event.decode().split("\r\n")
+    assert lines[3:] == ["", ""], "an event has three lines and an empty one"
+    fields = dict(line.split(": ", 1) for line in lines[:3])
+    assert fields.keys() == {"id", "data", "retry"}, "unnamed, or `onmessage` of a browser hears nothing"
+    return Received(fields["id"], json.loads(fields["data"]))
 
 
 async def _running(service: Service) -> tuple[UUID, jobs.Lease]:
@@ -272,6 +273,25 @@ async def test_many_clients_share_one_reader(service: Service, valkey_url: str) 
     await service.complete(lease)
     ends = await asyncio.gather(*(anext(stream) for stream in streams))
     assert {_received(event).data["status"] for event in ends} == {"completed"}
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_many_clients_that_come_at_once_share_one_look(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    await service.pictures()
+    job_id = await _newest(service)
+    looks = 0
+
+    async def counted(*asked: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await standing.place_of(*asked)
+
+    monkeypatch.setattr(progress, "place_of", counted)
+    streams = [progress.follow(service.resources, job_id, None) for _ in range(200)]
+    firsts = await asyncio.gather(*(anext(stream) for stream in streams))
+    assert {_received(event).data["queue_position"] for event in firsts} == {1}
+    assert looks < 10
     for stream in streams:
         await stream.aclose()
 
