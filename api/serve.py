@@ -15,7 +15,7 @@ from api.signs import give_signs
 
 GRACEFUL_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
-"""Longer than clients keep an idle connection (httpx 5 s, browsers and ngrok about 60): else a request may meet its end."""
+"""Longer than a client keeps an idle connection (httpx 5 s, browsers a minute): else a request may meet its end."""
 NOT_STARTED = 3
 """The exit code when the application or its socket could not be opened."""
 
