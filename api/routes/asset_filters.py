@@ -29,7 +29,7 @@ Words = Annotated[Text, Query(max_length=500)]
 """Each word is a condition, and SQLite takes a thousand."""
 
 
-def asset_filters(
+async def asset_filters(
     status: Annotated[AssetStatus | None, Query()] = None,
     asset_type: Annotated[Literal["image", "video"] | None, Query()] = None,
     model_id: Annotated[UUID | None, Query(description="Any LoRA of its stack.")] = None,

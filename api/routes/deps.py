@@ -13,7 +13,10 @@ from api.settings import Settings
 AFTER_COMMIT = "after_commit"
 
 
-def get_resources(request: Request) -> Resources:
+# FastAPI runs what is not `async`, classes too, in a thread, which takes longer than most of what is done there.
+
+
+async def get_resources(request: Request) -> Resources:
     resources: Resources = request.state.resources
     return resources
 
@@ -21,7 +24,7 @@ def get_resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
-def get_settings(resources: ResourcesDep) -> Settings:
+async def get_settings(resources: ResourcesDep) -> Settings:
     return resources.settings
 
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import JSONResponse, Response
 
 from api.errors import InputError
+from api.resources import Resources
 from api.routes.deps import ResourcesDep, SessionDep
 from api.routes.problems import MEDIA_TYPE, problem
 from api.services import idempotency
@@ -34,7 +36,7 @@ KeyHeader = Annotated[
 class Once:
     """Does the work of one POST once per key; without a key it just does it."""
 
-    def __init__(self, request: Request, resources: ResourcesDep, session: SessionDep, key: KeyHeader = None) -> None:
+    def __init__(self, request: Request, resources: Resources, session: AsyncSession, key: str | None) -> None:
         self._request = request
         self._repetitions: Repetitions = request.state.repetitions
         self._sessions = resources.sessions
@@ -85,4 +87,8 @@ def _replay(body: dict[str, Any], status: int, media_type: str) -> Response:
     return JSONResponse(body, status, {REPLAYED: "true"}, media_type)
 
 
-OnceDep = Annotated[Once, Depends(scope="function")]
+async def get_once(request: Request, resources: ResourcesDep, session: SessionDep, key: KeyHeader = None) -> Once:
+    return Once(request, resources, session, key)
+
+
+OnceDep = Annotated[Once, Depends(get_once, scope="function")]

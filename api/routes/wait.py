@@ -51,19 +51,11 @@ RESULT: dict[int | str, dict[str, Any]] = {
 class Wait:
     """What a client has said of waiting."""
 
-    def __init__(
-        self,
-        request: Request,
-        resources: ResourcesDep,
-        session: SessionDep,
-        wait: Annotated[
-            float, Query(ge=0, le=MAX_SECONDS, description="Seconds; 202 when the pictures take longer.")
-        ] = 0,
-    ) -> None:
+    def __init__(self, resources: Resources, session: AsyncSession, seconds: float, accept: str) -> None:
         self._resources = resources
         self._session = session
-        self._seconds = wait
-        self._bytes = wait > 0 and prefers_png(request.headers.get("accept", ""))
+        self._seconds = seconds
+        self._bytes = seconds > 0 and prefers_png(accept)
 
     def require_one_if_bytes(self, count: int) -> None:
         """Raises InputError `one_picture_only`: an answer that is a picture cannot be several."""
@@ -114,7 +106,16 @@ class Wait:
         return StreamingResponse(storage.open(asset.storage_path), 200, {**about, **headers}, PNG)
 
 
-WaitDep = Annotated[Wait, Depends(scope="function")]
+async def get_wait(
+    request: Request,
+    resources: ResourcesDep,
+    session: SessionDep,
+    wait: Annotated[float, Query(ge=0, le=MAX_SECONDS, description="Seconds; 202 when the pictures take longer.")] = 0,
+) -> Wait:
+    return Wait(resources, session, wait, request.headers.get("accept", ""))
+
+
+WaitDep = Annotated[Wait, Depends(get_wait, scope="function")]
 
 
 def prefers_png(accept: str) -> bool:

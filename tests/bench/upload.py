@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +78,24 @@ async def _measure(stand: Stand, pictures: Path, label: str, rounds: int) -> tup
     watch = Watch(stand.processes()["api"], stand.http)
     looking = asyncio.create_task(watch.look_forever())
     took = []
+    loop, upload = asyncio.get_running_loop(), partial(_upload, str(stand.http.base_url), pictures)
     try:
-        for _ in range(rounds):
-            began = time.perf_counter()
-            # Not by this event loop: it would measure its own work as the service's.
-            await asyncio.to_thread(_upload, str(stand.http.base_url), pictures)
-            took.append(time.perf_counter() - began)
+        # Not in this process: what it takes to send thousands of pictures would be measured as the service's.
+        with ProcessPoolExecutor(1, get_context("spawn")) as sender:
+            await loop.run_in_executor(sender, _ready)
+            for _ in range(rounds):
+                began = time.perf_counter()
+                await loop.run_in_executor(sender, upload)
+                took.append(time.perf_counter() - began)
     finally:
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking
     return Series(label, "s", tuple(took)), Series(f"/health, {label}", "ms", tuple(watch.health)), watch.growth_mb
+
+
+def _ready() -> None:
+    """The sender has imported what it needs."""
 
 
 def _upload(url: str, pictures: Path) -> None:
