@@ -6,6 +6,7 @@ import sys
 import uvicorn
 
 from api.errors import ConfigError
+from api.heap import settle
 from api.logs import configure_logs, report
 from api.main import create_app
 from api.redis_address import redis_url
@@ -53,6 +54,7 @@ async def _serve(settings: Settings, config: uvicorn.Config) -> int:
         async with open_resources(settings, redis_url(settings)):
             pass
         server = uvicorn.Server(config)
+        settle()
         await server.serve()
         return 0 if server.started else NOT_STARTED
     finally:

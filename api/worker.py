@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from api.domain.job import Kind, Queue
 from api.errors import ConfigError
+from api.heap import settle
 from api.logs import configure_logs, report
 from api.queue import ANSWER_SECONDS, TICKET, deserialize, queue_key, serialize, wake_channel
 from api.redis_address import redis_url
@@ -182,6 +183,7 @@ def run(queue: Queue, equip: Equip) -> int:
     try:
         settings = load_settings()
         configure_logs(settings.masuka_log_level)
+        settle()
         asyncio.run(work(settings, queue, equip))
     except ConfigError as exc:
         return report(exc)
