@@ -49,17 +49,17 @@ PAGE = FIGURES.with_suffix(".md")
 
 async def main(names: Sequence[str], *, quick: bool, minutes: float, out: Path | None) -> None:
     console = Console(width=110)
-    found: dict[str, Result] = {}
-    about = machine.describe()
-    console.print(", ".join(f"{key} {value}" for key, value in about.items()))
+    console.print(", ".join(f"{key} {value}" for key, value in machine.describe().items()))
     for name in names:
+        about, before = machine.describe(), machine.times()
         with tempfile.TemporaryDirectory(prefix=f"masuka-bench-{name}-", dir="/tmp") as folder:
             Path(folder).chmod(0o755)  # PostgreSQL may have to run as another user
             one = partial(soak.run, minutes=minutes) if name == "soak" else BENCHMARKS[name]
-            found[name] = await one(Path(folder), quick)
-        report.show(console, name, found[name])
+            found = await one(Path(folder), quick)
+        about |= {"stolen_percent": machine.stolen_percent(before, machine.times())}
+        report.show(console, name, found)
         if out is not None:
-            report.merge(out, about, {name: found[name]}, datetime.now(UTC).strftime("%Y-%m-%d"))
+            report.merge(out, about, {name: found}, datetime.now(UTC).strftime("%Y-%m-%d"))
     if out is not None:
         if out == FIGURES:
             report.write_page(PAGE, out)

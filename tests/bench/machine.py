@@ -2,6 +2,7 @@
 
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -9,6 +10,21 @@ import psutil
 from api.engines import gpu
 
 BYTES_PER_GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of all cores since the machine began."""
+
+    whole: float
+    stolen: float
+
+
+def times() -> Times:
+    found = psutil.cpu_times()
+    # `user` and `nice` have `guest` and `guest_nice` in them.
+    whole = sum(found) - getattr(found, "guest", 0.0) - getattr(found, "guest_nice", 0.0)
+    return Times(whole, getattr(found, "steal", 0.0))
 
 
 def describe() -> dict[str, str | int | float]:
@@ -22,6 +38,12 @@ def describe() -> dict[str, str | int | float]:
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def stolen_percent(before: Times, after: Times) -> float:
+    """Of the machine's whole time between the two, what its host gave to others while something here wanted to run."""
+    whole = after.whole - before.whole
+    return round(100 * (after.stolen - before.stolen) / whole, 1) if whole else 0.0
 
 
 def _cpu() -> str:

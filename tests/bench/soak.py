@@ -1,9 +1,10 @@
 """A long mixed load: whether anything of ours grows that should not."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -19,22 +20,31 @@ TRAINING_MINUTES = 10.0
 BYTES_PER_MB = 1024 * 1024
 GROWTH = 1.1
 """Of the last third to the second: the first one still warms up."""
+METER = Path(__file__).with_name("meter_tasks")
+UNITS = {"megabytes": "MB", "files": "", "connections": "", "threads": "", "tasks": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
+    """At one process."""
+
     name: str
     megabytes: float
     files: int
     connections: int
     threads: int
+    tasks: int
+    """Of asyncio; 0 in what is no Python."""
 
 
 async def run(folder: Path, quick: bool, minutes: float = MINUTES) -> Result:
     minutes = QUICK_MINUTES if quick else minutes
     looks: list[Look] = []
     done = {"pictures": 0, "trainings": 0, "pages": 0}
-    async with service(folder) as stand:
+    tasks = folder / "tasks"
+    tasks.mkdir(parents=True)
+    path = os.pathsep.join(filter(None, (str(METER), os.environ.get("PYTHONPATH"))))
+    async with service(folder, PYTHONPATH=path, MASUKA_BENCH_TASKS=str(tasks)) as stand:
         until = time.monotonic() + 60 * minutes
         make_dataset(folder / "photos")
         async with asyncio.TaskGroup() as group:
@@ -42,36 +52,36 @@ async def run(folder: Path, quick: bool, minutes: float = MINUTES) -> Result:
             group.create_task(_browse(stand, until, done))
             if not quick:
                 group.create_task(_train(stand, folder / "photos", until, done))
-            group.create_task(_look(stand, until, looks))
-    facts = [fact for name in sorted({look.name for look in looks}) for fact in _growth(name, looks)]
+            group.create_task(_look(stand, tasks, until, looks))
+    facts = [fact for name in sorted({look.name for look in looks}) for fact in growth(name, looks)]
     return Result((), facts, {"minutes": minutes, **done})
 
 
-def _growth(name: str, looks: Sequence[Look]) -> list[Fact]:
-    """Of one process: its last third beside its second."""
-    mine = [look for look in looks if look.name == name]
+def growth(name: str, looks: Sequence[Look]) -> list[Fact]:
+    """Of one process: the median of its last third, which should be little more than that of its second."""
+    mine = [asdict(look) for look in looks if look.name == name]
     third = max(1, len(mine) // 3)
     middle, last = mine[third : 2 * third] or mine, mine[-third:]
     facts = []
-    for unit, value in (
-        ("megabytes", "megabytes"),
-        ("files", "files"),
-        ("connections", "connections"),
-        ("threads", "threads"),
-    ):
-        before, after = (median(getattr(look, value) for look in part) for part in (middle, last))
-        facts.append(
-            Fact(f"{name}, {unit}, last third to second", "x", after / before if before else 1.0, at_most=GROWTH)
-        )
+    for quantity, unit in UNITS.items():
+        before, after = (median(look[quantity] for look in part) for part in (middle, last))
+        facts.append(Fact(f"{name}, {quantity}, last third", unit, after, at_most=round(GROWTH * before, 1)))
     return facts
 
 
-async def _look(stand: Stand, until: float, looks: list[Look]) -> None:
+async def _look(stand: Stand, tasks: Path, until: float, looks: list[Look]) -> None:
     while time.monotonic() < until:
         for name, process in stand.processes().items():
             rss, threads = process.memory_info().rss, process.num_threads()
-            looks.append(Look(name, rss / BYTES_PER_MB, process.num_fds(), len(process.net_connections()), threads))
+            connections, files = len(process.net_connections()), process.num_fds()
+            looks.append(Look(name, rss / BYTES_PER_MB, files, connections, threads, _tasks(tasks / str(process.pid))))
         await asyncio.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+
+def _tasks(file: Path) -> int:
+    """What `meter_tasks` wrote last; it may be writing just now, and a process that is no Python never does."""
+    text = file.read_text(encoding="ascii") if file.exists() else ""
+    return int(text or 0)
 
 
 async def _draw(stand: Stand, until: float, done: dict[str, int]) -> None:

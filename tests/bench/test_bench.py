@@ -13,7 +13,7 @@ from tests.bench.figures import Fact, Result, Series
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "soak"])
 async def test_it_measures(name: str, tmp_path: Path, engines_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASUKA_ENGINES_DIR", str(engines_dir))
 
@@ -22,6 +22,17 @@ async def test_it_measures(name: str, tmp_path: Path, engines_dir: Path, monkeyp
     assert found.series or found.facts
     assert all(value >= 0 for series in found.series for value in series.values if "above" not in series.name)
     assert all(series.values for series in found.series)
+
+
+async def test_the_soak_measures_and_sees_the_tasks_of_every_python_process(
+    tmp_path: Path, engines_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASUKA_ENGINES_DIR", str(engines_dir))
+
+    found = {fact.name: fact.value for fact in (await BENCHMARKS["soak"](tmp_path, True)).facts}
+
+    for name in ("supervisor", "api", "worker-cpu", "worker-gpu"):
+        assert found[f"{name}, tasks, last third"] > 0
 
 
 def test_a_run_replaces_its_own_figures_and_no_others(tmp_path: Path) -> None:

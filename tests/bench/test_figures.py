@@ -4,6 +4,8 @@ import pytest
 
 from tests.bench.figures import Fact, Series, compared
 from tests.bench.full_queue import gaps
+from tests.bench.machine import Times, stolen_percent, times
+from tests.bench.soak import Look, growth
 from tests.bench.stand import Event
 from tests.bench.switching import switches
 
@@ -68,3 +70,22 @@ def test_the_idle_time_is_that_between_an_end_and_the_next_begin() -> None:
 
 def test_switches_are_counted_with_the_first() -> None:
     assert switches(["a", "a", "b", "a"]) == 3
+
+
+def test_what_the_host_took_is_a_share_of_all_cores() -> None:
+    assert stolen_percent(Times(whole=100.0, stolen=10.0), Times(whole=300.0, stolen=60.0)) == 25.0
+    assert stolen_percent(Times(1.0, 0.0), Times(1.0, 0.0)) == 0.0
+    before = times()
+    assert times().whole >= before.whole > times().stolen >= 0
+
+
+def test_growth_is_the_last_third_against_the_second_and_the_first_may_warm_up() -> None:
+    looks = [Look("api", megabytes, 10, 2, 4, 8) for megabytes in (10.0, 20.0, 100.0, 100.0, 109.0, 109.0)]
+    leaking = [Look("api", 100.0, files, 2, 4, 8) for files in (10, 10, 10, 10, 12, 12)]
+
+    flat, leak = ({fact.name: fact for fact in growth("api", each)} for each in (looks, leaking))
+
+    assert (flat["api, megabytes, last third"].value, flat["api, megabytes, last third"].met) == (109.0, True)
+    assert flat["api, megabytes, last third"].target == "at most 110"
+    assert (leak["api, files, last third"].value, leak["api, files, last third"].met) == (12, False)
+    assert leak["api, tasks, last third"].met is True
