@@ -43,6 +43,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "soak": soak.run,
     "gpu": real_size.run,
 }
+LONGEST_SECONDS = 2 * 3600.0
+"""Of any benchmark, the soak's own time aside: longer than that, something hangs."""
 FIGURES = PROJECT_ROOT / "docs" / "performance.json"
 PAGE = FIGURES.with_suffix(".md")
 
@@ -55,14 +57,15 @@ async def main(names: Sequence[str], *, quick: bool, minutes: float, out: Path |
         with tempfile.TemporaryDirectory(prefix=f"masuka-bench-{name}-", dir="/tmp") as folder:
             Path(folder).chmod(0o755)  # PostgreSQL may have to run as another user
             one = partial(soak.run, minutes=minutes) if name == "soak" else BENCHMARKS[name]
-            found = await one(Path(folder), quick)
+            async with asyncio.timeout(LONGEST_SECONDS + 60 * minutes):
+                found = await one(Path(folder), quick)
         about |= {"stolen_percent": machine.stolen_percent(before, machine.times())}
         report.show(console, name, found)
         if out is not None:
             report.merge(out, about, {name: found}, datetime.now(UTC).strftime("%Y-%m-%d"))
+            if out == FIGURES:
+                report.write_page(PAGE, out)
     if out is not None:
-        if out == FIGURES:
-            report.write_page(PAGE, out)
         console.print(f"The figures are in {out}.")
 
 
@@ -89,7 +92,7 @@ if __name__ == "__main__":
                 chosen.names or here,
                 quick=chosen.quick,
                 minutes=chosen.minutes,
-                out=None if chosen.quick else chosen.out,
+                out=None if chosen.quick else chosen.out.resolve(),
             )
         )
     except KeyboardInterrupt:

@@ -1,9 +1,10 @@
 """What a benchmark has measured, in numbers that may be published."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+BYTES_PER_MB, BYTES_PER_KB = 1000**2, 1000
 P99_NEEDS = 1000
 """Of fewer values the 99th percentile is a matter of ten of them at most, so it is not given."""
 
@@ -88,6 +89,10 @@ def compared(
         Fact(f"{name}, p95", ours.unit, more[0.95], at_most=p95),
         Fact(f"{name}, ratio of p50", "x", ours.quantile(0.5) / theirs.quantile(0.5)),
     ]
+
+
+def milliseconds(seconds: Iterable[float]) -> tuple[float, ...]:
+    return tuple(1000 * each for each in seconds)
 
 
 def _short(value: float) -> float:

@@ -40,6 +40,18 @@ def describe() -> dict[str, str | int | float]:
     }
 
 
+def forget_peak(process: psutil.Process) -> None:
+    """What it held until now does not count."""
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes(process: psutil.Process) -> int:
+    """The most that it held in memory at any moment since `forget_peak`, or since its start: the kernel keeps count."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 def stolen_percent(before: Times, after: Times) -> float:
     """Of the machine's whole time between the two, what its host gave to others while something here wanted to run."""
     whole = after.whole - before.whole

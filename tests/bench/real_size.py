@@ -16,9 +16,9 @@ from api.client import Api
 from api.engines import gpu
 from api.selftest.dataset import make_dataset
 from tests.bench.figures import Fact, Result, Series, compared
-from tests.bench.raw import graph_in, raw_client, with_seed
 from tests.bench.stand import SMALL, Stand, service
 from tests.bench.switching import TRAINING as SMALL_TRAINING
+from tests.bench.turns import in_turns
 
 PICTURE: Mapping[str, Any] = {"base_model": "flux-dev", "width": 1024, "height": 1024, "num_inference_steps": 20}
 TRAINING: Mapping[str, Any] = {"base_model": "flux-dev", "steps": 60, "checkpoint_interval": 30, "resolution": 512}
@@ -33,10 +33,11 @@ async def run(folder: Path, quick: bool) -> Result:
     training: Mapping[str, Any] = SMALL_TRAINING if quick else TRAINING
     count = QUICK_COUNT if quick else COUNT
     async with service(folder) as stand:
-        bare, ours = await _beside_raw(stand, picture, count)
+        raw_seconds, our_seconds = await in_turns(stand, count, **picture)
+        bare, ours = Series("raw", "s", raw_seconds), Series("masuka", "s", our_seconds)
         before = _free_gib()
         session_id, freed = await asyncio.to_thread(_train, str(stand.http.base_url), folder / "photos", training)
-        pace = (await stand.http.get(f"/api/training/{session_id}/metrics")).json()["step_seconds"]
+        pace: float = (await stand.http.get(f"/api/training/{session_id}/metrics")).json()["step_seconds"]
         loras = [await _promote(stand, session_id, training["checkpoint_interval"] * nth) for nth in (1, 2)]
         same, other = await _switch(stand, picture, loras, count)
     facts = [
@@ -44,38 +45,23 @@ async def run(folder: Path, quick: bool) -> Result:
         *compared("another LoRA than before", other, same),
         Fact("memory free before a training", "GiB", before),
         Fact("memory free when its trainer starts", "GiB", freed),
-        Fact("training steps", "per s", 1 / pace if pace else 0.0),
+        Fact("training steps", "per s", 1 / pace),
     ]
     return Result((bare, ours, same, other), facts, {**picture, "pictures": count})
-
-
-async def _beside_raw(stand: Stand, picture: Mapping[str, Any], count: int) -> tuple[Series, Series]:
-    """Seconds a picture, in turns."""
-    theirs: list[float] = []
-    ours: list[float] = []
-    graph = graph_in(await stand.warm_up(**picture))
-    async with raw_client(stand.comfyui_url()) as raw:
-        for _ in range(count):
-            began = time.perf_counter()
-            await raw.draw(with_seed(graph, stand.seed()))
-            between = time.perf_counter()
-            await stand.draw(**picture)
-            theirs.append(between - began)
-            ours.append(time.perf_counter() - between)
-    return Series("raw", "s", tuple(theirs)), Series("masuka", "s", tuple(ours))
 
 
 def _train(url: str, photos: Path, training: Mapping[str, Any]) -> tuple[str, float]:
     """Its session, and how much memory was free when ComfyUI had given back its own."""
     make_dataset(photos)
-    freed = 0.0
+    freed: float | None = None
     with Api(url) as api:
         dataset = api.upload_dataset(photos, {"name": "star"})
         session = api.post("/api/training/flux", {"dataset_id": dataset["id"], **training})
         for told in api.follow(session["id"]):
-            if not freed and told["stage"] not in ("", "waiting", "starting", "preparing"):
+            if freed is None and told["stage"] not in ("", "waiting", "starting", "preparing"):
                 freed = _free_gib()
     assert told["status"] == "completed", told
+    assert freed is not None, "no stage of the training was told while its trainer ran"
     return str(session["id"]), freed
 
 

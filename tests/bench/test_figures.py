@@ -85,7 +85,8 @@ def test_growth_is_the_last_third_against_the_second_and_the_first_may_warm_up()
 
     flat, leak = ({fact.name: fact for fact in growth("api", each)} for each in (looks, leaking))
 
-    assert (flat["api, megabytes, last third"].value, flat["api, megabytes, last third"].met) == (109.0, True)
-    assert flat["api, megabytes, last third"].target == "at most 110"
+    assert (flat["api, memory, last third"].value, flat["api, memory, last third"].met) == (109.0, True)
+    assert flat["api, memory, last third"].target == "at most 110"
+    assert leak["api, files, last third"].target == "at most 11"
     assert (leak["api, files, last third"].value, leak["api, files, last third"].met) == (12, False)
     assert leak["api, tasks, last third"].met is True

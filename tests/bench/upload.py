@@ -16,7 +16,8 @@ from PIL import Image
 from pydantic import SecretStr
 
 from api.client import Api
-from tests.bench.figures import Fact, Result, Series
+from tests.bench.figures import BYTES_PER_MB, Fact, Result, Series
+from tests.bench.machine import forget_peak, peak_bytes
 from tests.bench.stand import Stand, service
 from tests.servers import s3_server
 
@@ -25,32 +26,30 @@ LARGE, SMALL = (30, 1870), (2000, 80)
 QUICK_LARGE, QUICK_SMALL = (2, 256), (10, 40)
 ROUNDS = 3
 LOOK_SECONDS = 0.02
-BYTES_PER_MB = 1024 * 1024
 GROWTH_MB = 100
 HEALTH_MILLISECONDS = 100
 
 
 class Watch:
-    """Looks at the API process again and again while something goes on."""
+    """Asks the API for its health again and again while something goes on, and how much memory it took at most."""
 
     def __init__(self, process: psutil.Process, http: httpx.AsyncClient) -> None:
         self._process = process
         self._http = http
+        forget_peak(process)
         self._before = process.memory_info().rss
-        self._largest = self._before
         self.health: list[float] = []
         """Milliseconds."""
 
     @property
     def growth_mb(self) -> float:
-        return (self._largest - self._before) / BYTES_PER_MB
+        return (peak_bytes(self._process) - self._before) / BYTES_PER_MB
 
     async def look_forever(self) -> None:
         while True:
             began = time.perf_counter()
             (await self._http.get("/health")).raise_for_status()
             self.health.append(1000 * (time.perf_counter() - began))
-            self._largest = max(self._largest, self._process.memory_info().rss)
             await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -61,36 +60,37 @@ async def run(folder: Path, quick: bool) -> Result:
     facts: list[Fact] = []
     with s3_server() as s3:
         for place, env in (("disk", {}), ("S3", {key.upper(): _plain(value) for key, value in s3.settings.items()})):
-            async with service(folder / place, **env) as stand:
-                for each in pictures:
+            for each in pictures:
+                # A new service each: one that has just grown for the large ones has room for the small ones.
+                async with service(folder / f"{place}-{each.name}", **env) as stand:
                     took, health, growth = await _measure(
                         stand, each, f"{_label(each)}, {place}", 1 if quick else ROUNDS
                     )
-                    series += (took, health)
-                    facts.append(Fact(f"memory of the API, {took.name}", "MB more", growth, at_most=GROWTH_MB))
-                    worst = max(health.values)
-                    facts.append(Fact(f"slowest /health, {took.name}", "ms", worst, at_most=HEALTH_MILLISECONDS))
+                series += (took, health)
+                facts.append(Fact(f"memory of the API, {took.name}", "MB more", growth, at_most=GROWTH_MB))
+                worst = max(health.values)
+                facts.append(Fact(f"slowest /health, {took.name}", "ms", worst, at_most=HEALTH_MILLISECONDS))
     return Result(series, facts, {"rounds": 1 if quick else ROUNDS})
 
 
 async def _measure(stand: Stand, pictures: Path, label: str, rounds: int) -> tuple[Series, Series, float]:
     """How long each upload took, how long /health meanwhile, and by how many MB the API grew at most."""
-    watch = Watch(stand.processes()["api"], stand.http)
-    looking = asyncio.create_task(watch.look_forever())
     took = []
     loop, upload = asyncio.get_running_loop(), partial(_upload, str(stand.http.base_url), pictures)
-    try:
-        # Not in this process: what it takes to send thousands of pictures would be measured as the service's.
-        with ProcessPoolExecutor(1, get_context("spawn")) as sender:
-            await loop.run_in_executor(sender, _ready)
+    # Not in this process: what it takes to send thousands of pictures would be measured as the service's.
+    with ProcessPoolExecutor(1, get_context("spawn")) as sender:
+        await loop.run_in_executor(sender, _ready)
+        watch = Watch(stand.processes()["api"], stand.http)
+        looking = asyncio.create_task(watch.look_forever())
+        try:
             for _ in range(rounds):
                 began = time.perf_counter()
                 await loop.run_in_executor(sender, upload)
                 took.append(time.perf_counter() - began)
-    finally:
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
     return Series(label, "s", tuple(took)), Series(f"/health, {label}", "ms", tuple(watch.health)), watch.growth_mb
 
 

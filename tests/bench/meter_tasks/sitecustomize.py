@@ -13,13 +13,15 @@ from pathlib import Path
 
 _EVERY_SECONDS = 1.0
 _FILE = Path(os.environ["MASUKA_BENCH_TASKS"]) / str(os.getpid())
+_NEW = _FILE.with_suffix(".new")
 _set_running_loop = events._set_running_loop
 _metered: set[asyncio.AbstractEventLoop] = set()
 
 
 def _meter(loop: asyncio.AbstractEventLoop) -> None:
     while not loop.is_closed():
-        _FILE.write_text(str(len(asyncio.all_tasks(loop))), encoding="ascii")
+        _NEW.write_text(str(len(asyncio.all_tasks(loop))), encoding="ascii")
+        _NEW.replace(_FILE)  # nobody reads half a number
         time.sleep(_EVERY_SECONDS)
 
 
