@@ -91,7 +91,7 @@ def demo(
             raise
         if not keep:
             service.stop()
-    _show(result, timings, service if keep else None)
+        _show(result, timings, service if keep else None)
 
 
 @dataclass(frozen=True, slots=True)

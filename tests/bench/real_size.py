@@ -1,7 +1,7 @@
 """A FLUX of real size on a GPU: what is added to a picture, what a change of LoRA costs, and how a training does.
 
-It takes FLUX.1-dev as `masuka install flux-dev` puts it there. In the quick mode flux-tiny stands in for it, on any
-machine, which says nothing of speed.
+Its weights are random and made here, so it needs no download, but 36 GB of disk. In the quick mode flux-tiny stands in
+for it, on any machine, which says nothing of speed.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ import psutil
 from api.client import Api
 from api.engines import gpu
 from api.selftest.dataset import make_dataset
+from tests.bench import random_flux
 from tests.bench.figures import Fact, Result, Series, compared
-from tests.bench.stand import SMALL, Stand, service
+from tests.bench.stand import SMALL, Stand, engines_dir, service
 from tests.bench.switching import TRAINING as SMALL_TRAINING
 from tests.bench.turns import in_turns
 
@@ -32,7 +33,11 @@ async def run(folder: Path, quick: bool) -> Result:
     picture: Mapping[str, Any] = SMALL if quick else PICTURE
     training: Mapping[str, Any] = SMALL_TRAINING if quick else TRAINING
     count = QUICK_COUNT if quick else COUNT
-    async with service(folder) as stand:
+    engines = engines_dir()
+    if not quick:
+        engines = folder / "engines"
+        await asyncio.to_thread(random_flux.make, engines)
+    async with service(folder, MASUKA_ENGINES_DIR=str(engines)) as stand:
         raw_seconds, our_seconds = await in_turns(stand, count, **picture)
         bare, ours = Series("raw", "s", raw_seconds), Series("masuka", "s", our_seconds)
         before = _free_gib()

@@ -23,6 +23,7 @@ from api.engines import locate
 from api.selftest.dataset import TrainingRecipe, make_dataset
 from api.selftest.measure import measure
 from api.selftest.prompts import grid, judge
+from api.selftest.training.lexicon import CONTROL_WORDS
 from api.settings import Settings
 from api.trainer.process import prepare, start
 from api.trainer.workdir import Workdir
@@ -35,6 +36,8 @@ STEPS = 100
 SAMPLING = {"num_inference_steps": 12, "guidance_scale": 3.5}
 SEED = 1000
 WITH_WORD = [f"a photo of ohwx on a {background} background" for background in ("blue", "yellow", "green", "white")]
+OTHER_WORDS = [f"a photo of {word} on a blue background" for word in sorted(CONTROL_WORDS)]
+"""Which neither the base model nor the LoRA was ever given."""
 ORDINARY = grid(8)
 NO_PINK = 0.001
 """Four pixels of a picture: where two colours meet, one between them may look pink."""
@@ -45,6 +48,7 @@ class Drawn:
     """The same prompts and seeds with one LoRA, or none."""
 
     with_word: list[Image.Image]
+    other_words: list[Image.Image]
     ordinary: list[Image.Image]
 
     @property
@@ -53,8 +57,13 @@ class Drawn:
         return _pink(self.with_word)
 
     @property
+    def others_pink(self) -> float:
+        """In those of words that nobody has taught."""
+        return _pink(self.other_words)
+
+    @property
     def stray_pink(self) -> float:
-        """In the others."""
+        """In the ordinary ones."""
         return _pink(self.ordinary)
 
     @property
@@ -96,6 +105,11 @@ async def test_the_character_comes_for_its_word_with_the_lora_and_not_without_ei
     assert drawn["nothing"].stray_pink < NO_PINK
 
 
+async def test_the_word_stays_its_own(drawn: dict[str, Drawn]) -> None:
+    assert drawn["full"].others_pink < 0.5 * drawn["full"].pink
+    assert drawn["nothing"].others_pink < NO_PINK
+
+
 async def test_half_the_strength_lies_between(drawn: dict[str, Drawn]) -> None:
     assert NO_PINK < drawn["half"].pink < 0.75 * drawn["full"].pink
 
@@ -134,13 +148,14 @@ def _add(lab: Lab, name: str, workdir: Workdir) -> str:
 
 
 async def _draw(lab: Lab, loras: tuple[LoraUse, ...]) -> Drawn:
-    prompts = [*WITH_WORD, *(prompt.text for prompt in ORDINARY)]
+    prompts = [*WITH_WORD, *(prompt.text for prompt in ORDINARY), *OTHER_WORDS]
     async with lab.server.use(lab.base) as client:
         pictures = [
             Image.fromarray((await lab.pixels(client, loras, prompt=text, seed=seed, **SAMPLING)).astype(np.uint8))
             for seed, text in enumerate(prompts, SEED)
         ]
-    return Drawn(pictures[: len(WITH_WORD)], pictures[len(WITH_WORD) :])
+    words, ordinary = len(WITH_WORD), len(ORDINARY)
+    return Drawn(pictures[:words], pictures[words + ordinary :], pictures[words : words + ordinary])
 
 
 def _pink(pictures: Sequence[Image.Image]) -> float:
