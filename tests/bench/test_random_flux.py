@@ -30,7 +30,13 @@ PUBLISHED = {
 
 def test_it_has_the_parameters_that_are_published(engines_dir: Path) -> None:
     settings = Settings(_env_file=None, masuka_engines_dir=engines_dir)
-    words: list[str | Path] = [locate.simpletuner(settings).python, "-c", COUNT, engines_dir / "flux-tiny/diffusers", json.dumps(REAL)]
+    words: list[str | Path] = [
+        locate.simpletuner(settings).python,
+        "-c",
+        COUNT,
+        engines_dir / "flux-tiny/diffusers",
+        json.dumps(REAL),
+    ]
 
     told = subprocess.run(words, cwd=MAKER.parent, check=True, capture_output=True, text=True).stdout
 
