@@ -23,6 +23,7 @@ from api.engines import locate
 from api.selftest.dataset import TrainingRecipe, make_dataset
 from api.selftest.measure import measure
 from api.selftest.prompts import grid, judge
+from api.selftest.sheet import pixel_difference
 from api.selftest.training.lexicon import CONTROL_WORDS
 from api.settings import Settings
 from api.trainer.process import prepare, start
@@ -111,10 +112,15 @@ async def test_the_word_stays_its_own(drawn: dict[str, Drawn]) -> None:
 
 
 async def test_half_the_strength_lies_between(drawn: dict[str, Drawn]) -> None:
-    assert NO_PINK < drawn["half"].pink < 0.75 * drawn["full"].pink
+    nothing, half, full = (drawn[name].with_word for name in ("nothing", "half", "full"))
+    way = _difference(nothing, full)
+    # In the pictures themselves: at half strength the thing has often not yet the colour that counts as pink.
+    assert 0.1 * way < _difference(nothing, half) < way
+    assert 0.1 * way < _difference(half, full) < way
+    assert drawn["half"].pink < 0.75 * drawn["full"].pink
 
 
-async def test_ordinary_prompts_are_drawn_as_before(drawn: dict[str, Drawn]) -> None:
+async def test_most_ordinary_prompts_are_drawn_as_before(drawn: dict[str, Drawn]) -> None:
     assert drawn["nothing"].right >= len(ORDINARY) - 1
     assert drawn["full"].right >= drawn["nothing"].right - 2
 
@@ -156,6 +162,11 @@ async def _draw(lab: Lab, loras: tuple[LoraUse, ...]) -> Drawn:
         ]
     words, ordinary = len(WITH_WORD), len(ORDINARY)
     return Drawn(pictures[:words], pictures[words + ordinary :], pictures[words : words + ordinary])
+
+
+def _difference(pictures: Sequence[Image.Image], others: Sequence[Image.Image]) -> float:
+    """The mean of what each differs from the one of the same prompt and seed."""
+    return float(np.mean([pixel_difference(one, other) for one, other in zip(pictures, others, strict=True)]))
 
 
 def _pink(pictures: Sequence[Image.Image]) -> float:
