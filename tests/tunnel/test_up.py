@@ -34,7 +34,7 @@ async def test_a_token_is_made_and_the_tunnel_opened_kept_and_ended_with_the_res
         await up.ready()
         await until(lambda: state.url(settings) != "", 90)
         url, token = state.url(settings), token_file.stored(settings.masuka_data_dir)
-        assert f"url={url}" in up.text()
+        await until(lambda: f"url={url}" in up.text(), 30)  # said by another process than the one that prints it
         assert token_file.is_private(settings.masuka_data_dir)
         assert token not in up.text()  # which is a file here, and no terminal
         assert (up.status("/health"), up.status("/ready")) == (200, 401)
