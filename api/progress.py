@@ -25,6 +25,8 @@ COMMON = "masuka:progress"
 COMMON_LENGTH = 10_000
 JOB_LENGTH = 1_000
 KEEP_SECONDS = 7 * 24 * 3600
+KEEP_ENDED_SECONDS = 600
+"""For clients that come back; later ones get the end from the database. A week's pictures would be gigabytes."""
 CLIENT_BUFFER = 64
 ANSWER_SECONDS = 3.0
 """How long a Redis that hangs may hold up whoever publishes or asks."""
@@ -71,7 +73,8 @@ class Progress:
         pipe = self._redis.pipeline(transaction=False)
         for job_id, snapshot in news:
             keys = (job_stream(job_id), COMMON)
-            arguments = (str(job_id), json.dumps(snapshot.to_dict()), JOB_LENGTH, KEEP_SECONDS, COMMON_LENGTH)
+            keep = KEEP_ENDED_SECONDS if snapshot.ended else KEEP_SECONDS
+            arguments = (str(job_id), json.dumps(snapshot.to_dict()), JOB_LENGTH, keep, COMMON_LENGTH)
             pipe.eval(_PUBLISH, len(keys), *keys, *map(str, arguments))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import progress
+from api.domain.job import TERMINAL, Status
 from api.domain.progress import Snapshot
-from api.progress import CLIENT_BUFFER, JOB_LENGTH, Event, Progress, is_event_id, job_stream
+from api.progress import (
+    CLIENT_BUFFER,
+    JOB_LENGTH,
+    KEEP_ENDED_SECONDS,
+    KEEP_SECONDS,
+    Event,
+    Progress,
+    is_event_id,
+    job_stream,
+)
 from api.queue import open_redis
 
 
@@ -139,7 +149,19 @@ async def test_a_jobs_events_are_bounded_in_number_and_in_time(
     await tell(channel, job_id, *range(300))
 
     assert await redis.xlen(job_stream(job_id)) < 300 < JOB_LENGTH
-    assert await redis.ttl(job_stream(job_id)) > 0
+    assert KEEP_ENDED_SECONDS < await redis.ttl(job_stream(job_id)) <= KEEP_SECONDS
+
+
+@pytest.mark.parametrize("end", sorted(TERMINAL))
+async def test_the_events_of_an_ended_job_can_be_asked_for_some_minutes(
+    channel: Progress, redis: ArqRedis, end: Status
+) -> None:
+    job_id = uuid4()
+    await tell(channel, job_id, 1)
+    await channel.publish(job_id, Snapshot(end.value))
+
+    assert 0 < await redis.ttl(job_stream(job_id)) <= KEEP_ENDED_SECONDS
+    assert await redis.xlen(job_stream(job_id)) == 2
 
 
 async def test_without_redis_nothing_is_told_and_nothing_fails() -> None:

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, overload
 
+from api.domain.job import TERMINAL
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -28,6 +30,11 @@ class Snapshot:
     error_code: str | None = None
     error_message: str | None = None
     hint: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The job will not change any more."""
+        return self.status in TERMINAL
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN and no infinity: a loss that ran away is null."""
