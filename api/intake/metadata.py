@@ -37,7 +37,7 @@ def strip_metadata(data: bytes) -> Picture | None:
     """The picture without its metadata, its coded pixels byte for byte as they were.
 
     None when the bytes start as none of the three formats do. Damage is passed through for the decoder to find: the
-    caller decodes what this returns.
+    caller decodes what this returns. It is the one copy that is made: a large picture is never held thrice.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _strip_jpeg(data)
@@ -69,24 +69,25 @@ def orientation(exif: bytes) -> int:
 
 def _strip_jpeg(data: bytes) -> Picture:
     """Also cuts what follows the end of the picture: phones append further pictures and depth maps there."""
-    kept, exif = [data[:2]], b""
+    view, exif = memoryview(data), b""
+    kept = [view[:2]]
     at, in_scan = 2, False
     while found := _JPEG_MARKER.search(data, at):
         marker, body = data[found.end() - 1], found.end()
         if in_scan:
-            kept.append(data[at : found.start()])
+            kept.append(view[at : found.start()])
         if marker == _EOI:
-            kept.append(data[body - 2 : body])
+            kept.append(view[body - 2 : body])
             return Picture("jpeg", b"".join(kept), exif)
         has_length = marker not in (_SOI, _TEM)
         at = body + int.from_bytes(data[body : body + 2], "big") if has_length else body
         payload = data[body + 2 : at]
         if _keeps_segment(marker, payload):
-            kept.append(data[body - 2 : at])
+            kept.append(view[body - 2 : at])
         elif marker == _APP1 and payload.startswith(_EXIF_MARK):
             exif = exif or payload
         in_scan = marker == _SOS
-    kept.append(data[at:] if in_scan else b"")
+    kept.append(view[at:] if in_scan else view[:0])
     return Picture("jpeg", b"".join(kept), exif)
 
 
@@ -101,13 +102,14 @@ def _keeps_segment(marker: int, payload: bytes) -> bool:
 
 
 def _strip_png(data: bytes) -> Picture:
-    kept, exif = [_PNG_SIGNATURE], b""
+    view, exif = memoryview(data), b""
     at = len(_PNG_SIGNATURE)
+    kept = [view[:at]]
     while at < len(data):
         kind = data[at + 4 : at + 8]
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if kind in _PNG_PIXELS or kind in _PNG_COLOURS:
-            kept.append(data[at:end])
+            kept.append(view[at:end])
         elif kind == b"eXIf":
             exif = data[at + 8 : end - 4]
         if kind == b"IEND":
@@ -117,8 +119,9 @@ def _strip_png(data: bytes) -> Picture:
 
 
 def _strip_webp(data: bytes) -> Picture:
-    kept, exif = [b"WEBP"], b""
+    view, exif = memoryview(data), b""
     at = 12
+    kept: list[bytes | memoryview] = [view[8:at]]
     while at < len(data):
         kind = data[at : at + 4]
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -127,7 +130,7 @@ def _strip_webp(data: bytes) -> Picture:
             flags = bytes(byte & ~_WEBP_EXIF_AND_XMP_FLAGS for byte in data[at + 8 : min(at + 9, end)])
             kept.append(data[at : at + 8] + flags + data[at + 9 : end])
         elif kind in _WEBP_KEPT:
-            kept.append(data[at:end])
+            kept.append(view[at:end])
         elif kind == b"EXIF":
             exif = data[at + 8 : at + 8 + size]
         at = end
