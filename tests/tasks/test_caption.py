@@ -83,7 +83,8 @@ async def test_every_image_gets_a_caption_that_says_who_wrote_it(stand: Stand) -
     assert len(set(stand.asked)) == 3
     assert list(scratch_root(stand.resources.settings).iterdir()) == []
     told = await published(stand.resources, job.id)
-    assert {"preparing", "loading", "captioning", "completed"} <= {snapshot["stage"] for snapshot in told}
+    # Not "captioning": three captions may take less than the time between two snapshots.
+    assert {"preparing", "loading", "completed"} <= {snapshot["stage"] for snapshot in told}
     assert {snapshot["status"] for snapshot in told} == {"captioning", "completed"}
     assert (told[-1]["step"], told[-1]["total_steps"], told[-1]["progress"]) == (3, 3, 100.0)
 
