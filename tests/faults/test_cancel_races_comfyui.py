@@ -53,10 +53,15 @@ class Races:
 
     service: Service
     of: dict[UUID, Race] = field(default_factory=dict)
+    early: set[UUID] = field(default_factory=set)
+    """Jobs that began before the answer to their request was here."""
 
     def told(self, job_id: UUID, snapshot: Snapshot) -> None:
         race = self.of.get(job_id)
-        if race is None or race.moment == "spared":
+        if race is None:
+            self.early.add(job_id)
+            return
+        if race.moment == "spared":
             return
         ending = snapshot.stage == "storing" or (snapshot.stage == "sampling" and snapshot.step >= STEPS)
         if race.moment == snapshot.stage or (ending and race.moment in ("sampling", "finish")):
@@ -75,7 +80,7 @@ class Races:
         answer = await self.service.pictures(**wishes)
         race.job_id, race.asset_id = answer["task_id"], answer["asset_id"]
         self.of[UUID(race.job_id)] = race
-        if race.moment == "pending":
+        if race.moment == "pending" or (race.moment == "starting" and UUID(race.job_id) in self.early):
             self.cancel(race)
 
     async def job(self, race: Race) -> dict[str, Any]:
