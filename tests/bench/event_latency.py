@@ -58,7 +58,7 @@ class Listeners:
 async def run(folder: Path, quick: bool) -> Result:
     series, facts = [], []
     async with service(folder) as stand:
-        await stand.warm_up()
+        await stand.draw_patiently()
         for clients in QUICK_CLIENTS if quick else CLIENTS:
             pictures = QUICK_PICTURES if quick else PICTURES[clients]
             found: list[float] = []

@@ -24,7 +24,7 @@ async def run(folder: Path, quick: bool) -> Result:
     raw_gaps: list[float] = []
     our_gaps: list[float] = []
     async with service(folder) as stand:
-        graph = graph_in(await stand.warm_up())
+        graph = graph_in(await stand.draw_patiently())
         for _ in range(rounds):
             seen = len(stand.events())
             # One for each round: nobody reads its websocket during ours, and ComfyUI's news would fill and close it.

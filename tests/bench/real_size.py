@@ -77,7 +77,7 @@ async def _promote(stand: Stand, session_id: str, step: int) -> str:
 async def _switch(stand: Stand, picture: Mapping[str, Any], loras: list[str], count: int) -> tuple[Series, Series]:
     """Seconds of a picture with the LoRA of the one before it, and with the other one, in turns."""
     times: tuple[list[float], list[float]] = ([], [])
-    await stand.warm_up(**picture, model_id=loras[0])
+    await stand.draw_patiently(**picture, model_id=loras[0])
     for turn in range(2 * count):
         began = time.perf_counter()
         await stand.draw(**picture, model_id=loras[(turn + 1) // 2 % 2])

@@ -91,7 +91,7 @@ async def _draw(stand: Stand, until: float, done: dict[str, int]) -> None:
         seeds = [stand.seed() for _ in range(4)]
         batch = await stand.post("/api/generate/sweep", {**SMALL, "prompts": [PROMPT], "seeds": seeds})
         await stand.end_of(batch["batch_id"])
-        await stand.warm_up()  # which waits for as long as it takes: a training may go before
+        await stand.draw_patiently()
         done["pictures"] += len(seeds) + 1
 
 

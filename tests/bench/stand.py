@@ -50,6 +50,21 @@ class Stand:
 
     async def draw(self, **wishes: Any) -> bytes:
         """One picture, by one request that waits for it."""
+        answer = await self._ask(wishes)
+        assert _is_picture(answer), answer.text
+        return answer.content
+
+    async def draw_patiently(self, **wishes: Any) -> bytes:
+        """The same, also when ComfyUI must start first or a training goes before, however long that takes."""
+        answer = await self._ask(wishes)
+        if not _is_picture(answer):
+            asset_id = answer.json()["asset_id"]
+            await self.end_of(asset_id)
+            answer = await self.http.get(f"/api/assets/{asset_id}/file")
+            answer.raise_for_status()
+        return answer.content
+
+    async def _ask(self, wishes: dict[str, Any]) -> httpx.Response:
         answer = await self.http.post(
             "/api/generate/image",
             params={"wait": 60},
@@ -57,16 +72,7 @@ class Stand:
             json={**SMALL, "prompt": PROMPT, "seed": self.seed(), **wishes},
         )
         answer.raise_for_status()
-        assert answer.headers["content-type"] == "image/png", answer.text
-        return answer.content
-
-    async def warm_up(self, **wishes: Any) -> bytes:
-        """The first picture, for which ComfyUI starts, however long that takes."""
-        started = await self.post("/api/generate/image", {**SMALL, "prompt": PROMPT, "seed": self.seed(), **wishes})
-        await self.end_of(started["asset_id"])
-        answer = await self.http.get(f"/api/assets/{started['asset_id']}/file")
-        answer.raise_for_status()
-        return answer.content
+        return answer
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self.http.post(path, json=body)
@@ -105,6 +111,10 @@ class Stand:
         if missing := [name for name, process in found.items() if process is None]:
             raise LookupError(f"{', '.join(missing)} does not run")
         return {"supervisor": psutil.Process(self.up.process.pid), **{n: p for n, p in found.items() if p is not None}}
+
+
+def _is_picture(answer: httpx.Response) -> bool:
+    return answer.headers["content-type"] == "image/png"
 
 
 def engines_dir() -> Path:

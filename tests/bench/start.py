@@ -98,7 +98,7 @@ def _wait_ready(stand: Stand) -> None:
 async def _until_drawing(stand: Stand) -> float:
     """Seconds from the request for the first picture, for which ComfyUI starts, until ComfyUI begins it."""
     seen, asked = len(stand.events()), time.monotonic()
-    await stand.warm_up()
+    await stand.draw_patiently()
     return next(event.at for event in stand.events()[seen:] if event.event == "execution_start") - asked
 
 

@@ -69,7 +69,7 @@ async def _import(stand: Stand, number: int) -> str:
 
 async def _draw(stand: Stand, models: Sequence[str]) -> tuple[list[float], list[str]]:
     """How long each waited for its turn, and the models in the order in which ComfyUI drew them."""
-    await stand.warm_up()
+    await stand.draw_patiently()
     started = [
         await stand.post("/api/generate/image", {**SMALL, "prompt": PROMPT, "seed": stand.seed(), "model_id": model})
         for model in models

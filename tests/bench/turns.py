@@ -19,7 +19,7 @@ async def in_turns(stand: Stand, count: int, **wishes: Any) -> tuple[tuple[float
     """
     theirs: list[float] = []
     ours: list[float] = []
-    graph = graph_in(await stand.warm_up(**wishes))
+    graph = graph_in(await stand.draw_patiently(**wishes))
     async with raw_client(stand.comfyui_url()) as raw:
         for _ in range(WARM_UP + count):
             began = time.perf_counter()
