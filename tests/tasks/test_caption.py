@@ -23,7 +23,7 @@ from api.services import captionings, captions, datasets, jobs
 from api.services.captionings import CaptionRequest
 from api.services.captions import NewCaption
 from api.settings import PROJECT_ROOT, Settings
-from api.tasks import attempt
+from api.tasks import attempt as attempts
 from api.tasks import caption as caption_task
 from api.tasks.caption import caption
 from api.tasks.dispatch import Dispatcher
@@ -61,7 +61,7 @@ async def worker(resources: Resources) -> AsyncIterator[Dispatcher]:
 
 @pytest.mark.usefixtures("worker")
 async def test_every_image_gets_a_caption_that_says_who_wrote_it(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt, "PUBLISH_INTERVAL_SECONDS", 0.0)  # three captions take less than it
+    monkeypatch.setattr(attempts, "PUBLISH_INTERVAL_SECONDS", 0.0)  # three captions take less than it
     dataset_id = await stand.dataset("", "", "")
     row = await stand.begin(dataset_id)
     assert (row.total, row.status, await stand.generated(dataset_id)) == (3, "pending", False)
