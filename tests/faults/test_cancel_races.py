@@ -44,16 +44,21 @@ class Arena:
         self.started: Counter[UUID] = Counter()
         self.answers: dict[UUID, list[str]] = {}
         """What each asked-for cancel was answered: the job's status then, or `refused`."""
-        self.spared: set[UUID] = set()
-        self.to_cancel: dict[UUID, str] = {}
-        """Which job is cancelled when."""
+        self.fates: dict[UUID, str] = {}
         self.cancels: list[asyncio.Task[None]] = []
+
+    def fate(self, job_id: UUID) -> str:
+        """The moment at which the job is cancelled, or `spared`; drawn when first asked: a job may begin at once."""
+        if job_id not in self.fates:
+            spared = self.chance.random() < SPARED
+            self.fates[job_id] = "spared" if spared else self.chance.choice(("pending", "start", "running", "finish"))
+        return self.fates[job_id]
 
     async def run(self, attempt: Attempt) -> None:
         """The runner: the moments of a job at which a cancel may meet it."""
         self.started[attempt.job_id] += 1
         self._at("start", attempt.job_id)
-        if self.to_cancel.get(attempt.job_id) == "running":
+        if self.fate(attempt.job_id) == "running":
             self._cancel(attempt.job_id)
             await asyncio.Event().wait()  # only the cancel ends it
         await asyncio.sleep(self.chance.uniform(0, 0.004))
@@ -61,7 +66,7 @@ class Arena:
         await attempt.complete(nothing_to_record)
 
     def _at(self, moment: str, job_id: UUID) -> None:
-        if self.to_cancel.get(job_id) == moment:
+        if self.fate(job_id) == moment:
             self._cancel(job_id)
 
     def _cancel(self, job_id: UUID) -> None:
@@ -83,11 +88,6 @@ class Arena:
     async def race(self) -> None:
         """Some jobs at once, announced together."""
         job_ids = [await add(self.resources.sessions) for _ in range(AT_ONCE)]
-        for job_id in job_ids:
-            if self.chance.random() < SPARED:
-                self.spared.add(job_id)
-            else:
-                self.to_cancel[job_id] = self.chance.choice(("pending", "start", "running", "finish"))
         await self.resources.queue.ring(Queue.GPU)
         for job_id in job_ids:
             self._at("pending", job_id)
@@ -106,15 +106,15 @@ async def test_a_cancelled_job_stops_and_only_that_one(resources: Resources) -> 
     assert {job.status_enum for job in found} <= TERMINAL
     for job in found:
         assert job.attempt == 1
-        if job.id in arena.spared:
+        if arena.fate(job.id) == "spared":
             assert (job.status, arena.started[job.id]) == ("completed", 1)
         else:
             assert_honest(job, arena.answers[job.id], arena.started[job.id])
-            assert job.status == "cancelled" or arena.to_cancel[job.id] != "running"
+            assert job.status == "cancelled" or arena.fate(job.id) != "running"
     for job in arena.chance.sample(found, 20):
         await assert_sound(resources.sessions, job.id)
     # Every kind of race was run.
-    ends = Counter((arena.to_cancel.get(job.id, "spared"), job.status) for job in found)
+    ends = Counter((arena.fate(job.id), job.status) for job in found)
     assert ends["pending", "cancelled"] > 50
     assert ends["running", "cancelled"] > 50
     assert ends["start", "cancelled"] + ends["start", "completed"] > 50
