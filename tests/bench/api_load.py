@@ -1,13 +1,13 @@
-"""The API under load, with a large gallery: requests come by the clock, whether or not the last was answered.
+"""The API under load, with a large gallery: by the clock, and with as many requests as it answers.
 
-So a request that has to wait for others counts its waiting, too. Nothing works on the jobs that are submitted.
+Nothing works on the jobs that are submitted.
 """
 
 import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from api.services.workers import pulse_key
 from api.settings import PROJECT_ROOT, Settings
 from api.supervisor import FEW_HEAPS
 from tests.bench.figures import BYTES_PER_MB, Fact, Result, Series
+from tests.bench.load import Ask, at_once, at_rate
 from tests.bench.machine import peak_bytes
 from tests.bench.rows import fill
 from tests.bench.stand import PROMPT, SMALL, settings_in
@@ -33,6 +34,8 @@ ASSETS, QUICK_ASSETS = 100_000, 2_000
 RATES = {"get": 200, "list": 40, "submit": 20}
 """Requests in a second."""
 SECONDS, QUICK_SECONDS = 10.0, 0.5
+CLIENTS = 8
+"""So many ask at once for the most that is answered."""
 DEEP_PAGES, QUICK_DEEP_PAGES = 1000, 10
 PAGE = 50
 PAGES_TIMED, QUICK_PAGES_TIMED = 200, 5
@@ -41,7 +44,6 @@ GET_MILLISECONDS, LIST_MILLISECONDS = 30, 60
 MEMORY_MB = 200
 LEAST = 1000
 """Of each kind, for a p99."""
-Ask = Callable[[int], Awaitable[Any]]
 PULSE = b'{"comfyui": "asleep", "comfyui_error": null, "bases": ["flux-tiny"]}'
 
 
@@ -56,16 +58,17 @@ async def run(folder: Path, quick: bool) -> Result:
             await fill(settings, assets)
             async with _serving(settings) as (http, process):
                 pages = await _pages(http, name, quick)  # first: what is submitted then waits, and its place is told
-                found = await _loads(http, name, quick)
+                found, most = await _loads(http, name, quick)
                 memory = peak_bytes(process) / BYTES_PER_MB
             series += [*found.values(), *pages]
             facts += [
                 Fact(f"get, p99, {name}", "ms", found["get"].quantile(0.99), at_most=GET_MILLISECONDS),
                 Fact(f"list, p99, {name}", "ms", found["list"].quantile(0.99), at_most=LIST_MILLISECONDS),
-                Fact(f"page 1,001 to page 1, p50, {name}", "x", pages[1].quantile(0.5) / pages[0].quantile(0.5)),
+                Fact(f"deep page to first, p50, {name}", "x", pages[1].quantile(0.5) / pages[0].quantile(0.5)),
+                *most,
                 Fact(f"largest memory of the API, {name}", "MB", memory, at_most=MEMORY_MB),
             ]
-    return Result(series, facts, {"assets": assets, "pictures on a page": PAGE})
+    return Result(series, facts, {"assets": assets, "pictures on a page": PAGE, "deep page": 1 + _deep(quick)})
 
 
 @contextlib.asynccontextmanager
@@ -110,8 +113,8 @@ async def _json(asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> A
         return await answer.json()
 
 
-async def _loads(http: aiohttp.ClientSession, name: str, quick: bool) -> dict[str, Series]:
-    """get, list and submit, one after the other."""
+async def _loads(http: aiohttp.ClientSession, name: str, quick: bool) -> tuple[dict[str, Series], list[Fact]]:
+    """get, list and submit, one after the other: by the clock, and then as many as are answered."""
     newest = (await _json(http.get("/api/assets/", params=_page(None))))["items"]
     body: Mapping[str, Any] = {**SMALL, "prompt": PROMPT}
     asks: dict[str, Ask] = {
@@ -119,35 +122,20 @@ async def _loads(http: aiohttp.ClientSession, name: str, quick: bool) -> dict[st
         "list": lambda _turn: _json(http.get("/api/assets/", params=_page(None))),
         "submit": lambda turn: _json(http.post("/api/generate/image", json={**body, "seed": turn})),
     }
-    found = {}
+    found: dict[str, Series] = {}
+    most: list[Fact] = []
     for kind, ask in asks.items():
         count = int(RATES[kind] * QUICK_SECONDS) if quick else max(LEAST, int(RATES[kind] * SECONDS))
         label = f"{kind}, {RATES[kind]} a second, {name}"
-        found[kind] = Series(label, "ms", tuple(await _at_rate(ask, RATES[kind], count)))
-    return found
-
-
-async def _at_rate(ask: Ask, rate: int, count: int) -> list[float]:
-    """Milliseconds from the moment at which each request was due."""
-    took: list[float] = []
-
-    async def one(turn: int, due: float) -> None:
-        await ask(turn)
-        took.append(1000 * (time.perf_counter() - due))
-
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for turn in range(count):
-            due = began + turn / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(turn, due))
-    return took
+        found[kind] = Series(label, "ms", tuple(await at_rate(ask, RATES[kind], count)))
+        most.append(Fact(f"{kind}, {CLIENTS} at once, {name}", "a second", await at_once(ask, CLIENTS, count)))
+    return found, most
 
 
 async def _pages(http: aiohttp.ClientSession, name: str, quick: bool) -> tuple[Series, Series]:
     """The first page and one deep down, in turns."""
     cursor: str | None = None
-    for _ in range(QUICK_DEEP_PAGES if quick else DEEP_PAGES):
+    for _ in range(_deep(quick)):
         cursor = (await _json(http.get("/api/assets/", params=_page(cursor))))["next_cursor"]
     first: list[float] = []
     deep: list[float] = []
@@ -157,6 +145,10 @@ async def _pages(http: aiohttp.ClientSession, name: str, quick: bool) -> tuple[S
             await _json(http.get("/api/assets/", params=_page(where)))
             times.append(1000 * (time.perf_counter() - began))
     return Series(f"first page, {name}", "ms", tuple(first)), Series(f"deep page, {name}", "ms", tuple(deep))
+
+
+def _deep(quick: bool) -> int:
+    return QUICK_DEEP_PAGES if quick else DEEP_PAGES
 
 
 def _page(cursor: str | None) -> dict[str, str | int]:
