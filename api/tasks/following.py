@@ -1,6 +1,7 @@
 """Follows a trainer by what it writes: shown to clients; what it saves, draws and logs is stored as it appears."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from api.models import TrainingSession
@@ -20,8 +21,13 @@ MOST_RETOLD = 500
 """Of the steps that went by without a worker; evenly spread when there were more."""
 
 
-async def follow_trainer(attempt: Attempt, workdir: Workdir, row: TrainingSession) -> None:
-    """Until the trainer has ended; what it saves, draws and logs is stored as it appears."""
+async def follow_trainer(
+    attempt: Attempt, workdir: Workdir, row: TrainingSession, last_word: Callable[[], None]
+) -> None:
+    """Until the trainer has ended; what it saves, draws and logs is stored as it appears.
+
+    `last_word` is called when it has written all and only ends, which takes it seconds.
+    """
     rule = config_of(row).checkpoint_rule
     async with (
         keeping_checkpoints(attempt, workdir, row.id, rule) as keeper,
@@ -34,6 +40,8 @@ async def follow_trainer(attempt: Attempt, workdir: Workdir, row: TrainingSessio
             state = fold(state, event.message, event.time)
             keeper.saw(state.checkpoints, state.checkpoint_losses)
             records.saw(event)
+            if state.completed:
+                last_word()
             await attempt.progress(**_shown(state))
 
 

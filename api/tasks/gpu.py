@@ -25,6 +25,7 @@ from api.engines.catalogue import Weights
 from api.errors import ConfigError, EngineError, MasukaError, RetryableError, UnavailableError
 from api.resources import Resources
 from api.services.turns import Pending
+from api.tasks.comeback import Comeback
 from api.tasks.gpu_memory import measure, require_back
 from api.tasks.input_folder import InputFolder
 from api.tasks.lora_cache import LoraCache
@@ -54,6 +55,7 @@ class GpuKit:
         """Of the ComfyUI that was last used."""
         self._drawing = 0
         """How many pictures use ComfyUI now."""
+        self.comeback = Comeback(self.use_comfy, self.memory)
 
     def base(self, name: str) -> InstalledBase:
         return locate.base_model(self.settings, name)
@@ -133,6 +135,7 @@ class GpuKit:
         A ComfyUI that shares the GPU goes on when there is enough for both; it always does while it draws, as the
         training was let in beside those pictures. Raises RetryableError `gpu_memory_not_freed`.
         """
+        await self.comeback.put_off()
         if self._comfy is None:
             return
         before = await self.memory()
@@ -142,6 +145,8 @@ class GpuKit:
                 if self._client is not None and self._comfy.running:
                     await end_canvas_prompts(self._client)
                 return
+        if self._comfy.running:
+            self.comeback.owe()
         await self._comfy.stop()
         await require_back(before)
 
@@ -183,6 +188,7 @@ class GpuKit:
         return "asleep"
 
     async def close(self) -> None:
+        await self.comeback.put_off()
         if self._comfy is not None:
             await self._comfy.stop()
 

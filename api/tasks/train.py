@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from functools import partial
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -76,7 +77,7 @@ async def train(kit: GpuKit, attempt: Attempt) -> None:
             resumed_at = resumed_at or await provide_parents(attempt, workdir, row)
             await _start(kit, attempt, workdir, row, base, resumed_at)
         async with watched(attempt, workdir):
-            await follow_trainer(attempt, workdir, row)
+            await follow_trainer(attempt, workdir, row, partial(kit.comeback.begin, base))
             await _require_success(workdir)
     except asyncio.CancelledError:
         await _stop_if_asked(attempt, workdir, row.id)

@@ -26,7 +26,7 @@ from tests.comfy import small_comfyui
 from tests.job_rows import read
 from tests.service import with_values
 from tests.tasks.stage import on_duty
-from tests.tasks.trainings import Training, begin, tell_trainer
+from tests.tasks.trainings import Training, begin, ended, success, tell_trainer
 from tests.waiting import until, until_async
 
 BUSY_SECONDS = 40.0
@@ -115,3 +115,31 @@ async def test_pictures_around_a_training(resources: Resources, kit: GpuKit, tmp
             await training.cancel()
             await drawn(resources, picture)
             await until(lambda: not training.trainer_runs, BUSY_SECONDS)
+
+
+async def test_comfyui_is_back_before_the_trainer_that_it_gave_way_to_has_ended(
+    resources: Resources, kit: GpuKit, tmp_path: Path
+) -> None:
+    tell_trainer(resources, *success(tmp_path), ("wait", None))
+    runners = {Kind.IMAGE: partial(generate, kit), Kind.TRAINING: partial(train, kit)}
+    async with on_duty(Dispatcher(resources, Queue.GPU, runners, kit.survey)):
+        await drawn(resources, await ask(resources))
+        async with begun(resources, tmp_path) as training:
+            await until(lambda: trains(training), BUSY_SECONDS)
+
+            await until(lambda: kit.comfy_url is not None, BUSY_SECONDS)
+
+            assert training.trainer_runs
+            await training.cancel()
+            assert await ended(training, BUSY_SECONDS) == "cancelled"
+            assert kit.state()["comfyui"] == "running"
+
+
+async def test_a_comfyui_that_nobody_used_is_not_started_by_a_training(
+    resources: Resources, kit: GpuKit, tmp_path: Path
+) -> None:
+    tell_trainer(resources, *success(tmp_path))
+    dispatcher = Dispatcher(resources, Queue.GPU, {Kind.TRAINING: partial(train, kit)})
+    async with on_duty(dispatcher), begun(resources, tmp_path) as training:
+        assert await ended(training, BUSY_SECONDS) == "completed"
+    assert kit.state()["comfyui"] == "asleep"
