@@ -46,12 +46,14 @@ class Comeback:
             self._owed = False
             self._task = asyncio.create_task(self._start(base), name="comfyui-comeback")
 
-    async def put_off(self) -> None:
-        """Something else needs the memory first."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            self._owed = True
+    async def give_up(self) -> bool:
+        """Somebody else needs ComfyUI, or its memory, first; whether it was owed or under way."""
+        owed, self._owed = self._owed, False
+        if self._task is None or self._task.done():
+            return owed
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        return True
 
     async def _start(self, base: InstalledBase) -> None:
         if not await self._room():

@@ -55,7 +55,7 @@ class GpuKit:
         """Of the ComfyUI that was last used."""
         self._drawing = 0
         """How many pictures use ComfyUI now."""
-        self.comeback = Comeback(self.use_comfy, self.memory)
+        self.comeback = Comeback(self._comfy_for, self.memory)
 
     def base(self, name: str) -> InstalledBase:
         return locate.base_model(self.settings, name)
@@ -86,6 +86,14 @@ class GpuKit:
 
         Raises RetryableError `comfyui_start_failed`, which `/ready` then tells of, too.
         """
+        await self.comeback.give_up()  # it may be for another base model, and a start goes on without it
+        async with self._comfy_for(base, alone=alone, light=light) as client:
+            yield client
+
+    @asynccontextmanager
+    async def _comfy_for(
+        self, base: InstalledBase, *, alone: bool = False, light: bool = False
+    ) -> AsyncIterator[ComfyClient]:
         async with AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(self.comfy().use(base, alone=alone, light=light))
@@ -135,7 +143,7 @@ class GpuKit:
         A ComfyUI that shares the GPU goes on when there is enough for both; it always does while it draws, as the
         training was let in beside those pictures. Raises RetryableError `gpu_memory_not_freed`.
         """
-        await self.comeback.put_off()
+        owed = await self.comeback.give_up()
         if self._comfy is None:
             return
         before = await self.memory()
@@ -145,7 +153,7 @@ class GpuKit:
                 if self._client is not None and self._comfy.running:
                     await end_canvas_prompts(self._client)
                 return
-        if self._comfy.running:
+        if owed or self._comfy.running:
             self.comeback.owe()
         await self._comfy.stop()
         await require_back(before)
@@ -188,7 +196,7 @@ class GpuKit:
         return "asleep"
 
     async def close(self) -> None:
-        await self.comeback.put_off()
+        await self.comeback.give_up()
         if self._comfy is not None:
             await self._comfy.stop()
 

@@ -69,18 +69,24 @@ async def test_it_comes_once_for_each_time_it_gave_way(gpu: Gpu) -> None:
     assert gpu.started == ["flux-tiny"]
 
 
-async def test_it_gives_way_to_the_next_training_and_comes_after_that(gpu: Gpu) -> None:
+async def test_it_gives_way_to_whoever_comes_first_and_says_whether_it_was_owed(gpu: Gpu) -> None:
     back = Comeback(gpu.use, gpu.memory)
+    assert not await back.give_up()
     back.owe()
     back.begin(BASE)
     await until(lambda: gpu.looks > 0)
 
-    await back.put_off()
+    assert await back.give_up()
 
     gpu.free_gb = 8.0
+    back.begin(BASE)
     assert gpu.started == []
+    back.owe()
+    assert await back.give_up()
+    back.owe()
     back.begin(BASE)
     await until(lambda: gpu.started == ["flux-tiny"])
+    assert not await back.give_up()
 
 
 @pytest.mark.parametrize("trouble", ["memory", "start"])
