@@ -72,7 +72,7 @@ class Drawn:
         """The character for its word, and for nothing else.
 
         No two trainings are alike: of five, the word brought .05 to .17 of pink, and all else less than a fiftieth of
-        that; with shuffled captions other words or ordinary prompts brought three quarters as much as the word, or more.
+        that; with shuffled captions other words or ordinary prompts brought three quarters as much as it, or more.
         """
         return self.pink > 0.02 and max(self.others_pink, self.stray_pink) < self.pink / 4
 
