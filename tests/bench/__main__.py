@@ -85,7 +85,7 @@ def _options() -> argparse.Namespace:
 
 if __name__ == "__main__":
     chosen = _options()
-    here = [name for name in BENCHMARKS if name != "gpu" or chosen.quick or gpu.detect()]
+    here = [name for name in BENCHMARKS if name != "gpu" or gpu.detect()]
     try:
         asyncio.run(
             main(
