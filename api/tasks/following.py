@@ -26,7 +26,7 @@ async def follow_trainer(
 ) -> None:
     """Until the trainer has ended; what it saves, draws and logs is stored as it appears.
 
-    `last_word` is called when it has written all and only ends, which takes it seconds.
+    `last_word` is called, once or more, when it has written all and only ends, which takes it seconds.
     """
     rule = config_of(row).checkpoint_rule
     async with (
@@ -36,6 +36,8 @@ async def follow_trainer(
         state, offset = await _catch_up(attempt, workdir, row, records)
         keeper.saw([workdir.checkpoint(state.resumed_at).name], [None])
         keeper.saw(state.checkpoints, state.checkpoint_losses)
+        if state.completed:
+            last_word()
         async for event in follow(workdir, offset):
             state = fold(state, event.message, event.time)
             keeper.saw(state.checkpoints, state.checkpoint_losses)

@@ -17,6 +17,7 @@ from api.resources import Resources
 from api.services import generation
 from api.services.standing import standing
 from api.settings import Settings
+from api.tasks import comeback
 from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
 from api.tasks.gpu import GpuKit
@@ -133,6 +134,30 @@ async def test_comfyui_is_back_before_the_trainer_that_it_gave_way_to_has_ended(
             await training.cancel()
             assert await ended(training, BUSY_SECONDS) == "cancelled"
             assert kit.state()["comfyui"] == "running"
+
+
+@pytest.mark.parametrize("policy", ["wait"], indirect=True)
+@pytest.mark.parametrize("first", ["picture", "training"])
+async def test_a_comfyui_that_has_no_room_yet_gives_way_again(
+    resources: Resources, kit: GpuKit, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    base = kit.base("flux-tiny")
+    async with kit.use_comfy(base):
+        pass
+    await kit.yield_gpu(base.name)
+    monkeypatch.setattr(comeback, "START_GB", 1e6)
+    kit.comeback.begin(base)
+
+    if first == "picture":
+        async with kit.use_comfy(base):
+            pass
+        assert not await kit.comeback.give_up()
+        return
+    await kit.yield_gpu(base.name)
+    assert kit.comfy_url is None
+    monkeypatch.setattr(comeback, "START_GB", 0.0)
+    kit.comeback.begin(base)
+    await until(lambda: kit.comfy_url is not None, BUSY_SECONDS)
 
 
 async def test_a_comfyui_that_nobody_used_is_not_started_by_a_training(
