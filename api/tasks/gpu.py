@@ -55,6 +55,8 @@ class GpuKit:
         """Of the ComfyUI that was last used."""
         self._drawing = 0
         """How many pictures use ComfyUI now."""
+        self.handing_over = asyncio.Lock()
+        """Held by whoever gives ComfyUI a prompt: what goes out at the same time arrives in any order."""
         self.comeback = Comeback(self._comfy_for, self.memory)
 
     def base(self, name: str) -> InstalledBase:

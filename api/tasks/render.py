@@ -69,7 +69,7 @@ async def _draw(
     """Draw with this ComfyUI, once. Raises OutOfMemory and the other errors of ComfyUI."""
     server, prompt_id = kit.comfy(), attempt.prompt_id + suffix
     try:
-        outcome = await _follow(server, client, attempt, graph, prompt_id)
+        outcome = await _follow(kit, client, attempt, graph, prompt_id)
         if outcome.status is OutcomeStatus.INTERRUPTED:
             raise RetryableError("ComfyUI stopped the prompt, and not for us.", code="prompt_interrupted")
         if outcome.failure is not None:
@@ -82,16 +82,17 @@ async def _draw(
     return await asyncio.to_thread(look_at, destination)
 
 
-async def _follow(server: ComfyServer, client: ComfyClient, attempt: Attempt, graph: Graph, prompt_id: str) -> Outcome:
+async def _follow(kit: GpuKit, client: ComfyClient, attempt: Attempt, graph: Graph, prompt_id: str) -> Outcome:
     """Submit and wait; sampling steps become progress. When told to stop, exactly this prompt is stopped."""
-    await attempt.tell(stage="queued", message="Waiting for ComfyUI")
     relay = Relay(attempt)
     relaying = {asyncio.create_task(relay.run()), asyncio.create_task(relay.show())}
     try:
-        await client.submit(graph, prompt_id, on_progress=relay.hear, on_preview=relay.see)
+        async with kit.handing_over:
+            await attempt.tell(stage="queued", message="Waiting for ComfyUI")
+            await client.submit(graph, prompt_id, on_progress=relay.hear, on_preview=relay.see)
         return await client.wait(prompt_id)
     except asyncio.CancelledError:
-        await see_through(stop_prompt(server, client, prompt_id))
+        await see_through(stop_prompt(kit.comfy(), client, prompt_id))
         raise
     finally:
         for task in relaying:

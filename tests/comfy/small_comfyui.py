@@ -13,6 +13,7 @@ from typing import Any
 
 TAKEN_BYTES = 100 * 1024**2
 STARTED = "a small ComfyUI has started"
+GOT = "got prompt "
 DEADLY = "a deadly picture"
 """A prompt that ends the process while it is drawn, like one that is too large."""
 DEATH_SECONDS, DRAWING_SECONDS = 0.2, 0.5
@@ -52,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             held.clear()
         if self.path == "/prompt":
             submitted[body["prompt_id"]] = time.monotonic()
+            sys.stdout.write(f"{GOT}{body['prompt_id']}\n")
             if DEADLY in json.dumps(body["prompt"]):
                 threading.Timer(DEATH_SECONDS, os.kill, (os.getpid(), signal.SIGKILL)).start()
         self._answer_json({"node_errors": {}})

@@ -1,4 +1,4 @@
-"""Pictures whose ComfyUI ends, between jobs or in the midst of one; files that are no whole pictures."""
+"""Pictures whose ComfyUI starts, or ends between jobs or in the midst of one; files that are no whole pictures."""
 
 import sys
 from dataclasses import replace
@@ -16,12 +16,13 @@ from api.models import Job
 from api.resources import Resources
 from api.services import generation
 from api.settings import Settings
+from api.tasks.attempt import Attempt
 from api.tasks.dispatch import Dispatcher
 from api.tasks.generate import generate
 from api.tasks.gpu import GpuKit
 from api.tasks.render import look_at
 from tests.comfy import small_comfyui
-from tests.comfy.small_comfyui import DEADLY, STARTED
+from tests.comfy.small_comfyui import DEADLY, GOT, STARTED
 from tests.job_rows import read
 from tests.service import png, with_values
 from tests.tasks.stage import on_duty
@@ -74,6 +75,23 @@ async def test_a_comfyui_past_the_limit_is_replaced_between_jobs_and_none_is_los
     assert [(job.status, job.attempt) for job in jobs] == [("completed", 1)] * 4
     starts = (resources.settings.masuka_data_dir / "logs" / "comfyui.log").read_text().count(STARTED)
     assert 2 <= starts <= 4, "at most two at a time use the same one"
+
+
+async def test_a_comfyui_that_has_first_to_start_gets_the_pictures_in_their_turn(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, told = Attempt.tell, []
+
+    async def tell_often(attempt: Attempt, **changes: object) -> None:
+        """The picture whose turn is first takes longer than the other."""
+        told.append(attempt.job_id)
+        for _ in range(20 if attempt.job_id == told[0] else 1):
+            await tell(attempt, **changes)
+
+    monkeypatch.setattr(Attempt, "tell", tell_often)
+    first, second = await run(resources, "first", "second")
+    log = (resources.settings.masuka_data_dir / "logs" / "comfyui.log").read_text()
+    assert log.index(f"{GOT}{first.id}") < log.index(f"{GOT}{second.id}")
 
 
 @pytest.mark.parametrize("missing", [1, 12, 40, 1000], ids=["last byte", "end", "end of the pixels", "pixels"])
