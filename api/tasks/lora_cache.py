@@ -1,7 +1,9 @@
 """LoRA files where ComfyUI looks for them: fetched once, hashed, renamed into place, never changed."""
 
 import asyncio
+import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -49,10 +51,11 @@ class LoraCache:
         name = _name(storage_path)
         target = self._folder / name
         async with self._fetching:
-            if target.exists():
-                target.touch()  # the time of its last use
-            else:
+            if new := not target.exists():
                 await self._fetch(storage_path, sha256, target)
+            used_at = time.time_ns()
+            os.utime(target, ns=(used_at, used_at))  # what the system takes for now may be 10 ms old
+            if new:
                 await asyncio.to_thread(self._remove_idle, name)
         return name
 

@@ -114,7 +114,7 @@ async def test_a_stranger_that_holds_the_pipe_keeps_nobody_waiting():
 async def test_a_child_dies_with_the_process_that_started_it():
     parent, line = await start("-c", STARTS_A_CHILD, child.__file__)
     child_pid = int(line)
-    await until(lambda: "time.sleep" in psutil.Process(child_pid).cmdline()[2])
+    await until(lambda: "import time; time.sleep(60)" in psutil.Process(child_pid).cmdline()[2:3])
     parent.kill()
     await parent.wait()
     await until(lambda: gone(child_pid))
