@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -65,11 +64,9 @@ def test_a_configured_proxy_does_not_come_between_us_and_loopback(engine: SmallE
     assert install(engine.settings, "comfyui", silent) is True
 
 
-def test_what_is_installed_is_left_alone_and_found_at_once(engine: SmallEngine):
+def test_what_is_installed_is_left_alone_and_not_tried_again(engine: SmallEngine):
     install(engine.settings, "comfyui", silent)
-    began = time.monotonic()
     assert install(engine.settings, "comfyui", silent) is False
-    assert time.monotonic() - began < 0.5
     assert len(engine.starts()) == 1
 
 

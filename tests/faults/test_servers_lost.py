@@ -151,9 +151,8 @@ async def test_a_picture_asked_for_without_redis_is_accepted_at_once_and_drawn(
 async def test_nobody_waits_for_a_bell_and_it_rings_all_the_same(resources: Resources, valkey: EmbeddedValkey) -> None:
     await resources.redis.ping()
     with valkey.frozen():
-        began = time.monotonic()
         await resources.queue.ring(Queue.GPU)
-        assert time.monotonic() - began < 0.5
+        assert resources.queue._ringing, "it has been left to ring by itself"
 
     async def rung() -> bool:
         return bool(await resources.redis.zcard(queue_key(Queue.GPU)))

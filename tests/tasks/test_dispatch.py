@@ -267,7 +267,7 @@ def has_started(stage: Stage, times: int) -> bool:
 # ---- who is stopped ----------------------------------------------------------------------------------------------
 
 
-async def test_a_cancel_is_heard_within_a_second_and_stops_only_that_job(
+async def test_a_cancel_is_heard_without_a_heartbeat_and_stops_only_that_job(
     resources: Resources, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatch, "HEARTBEAT_SECONDS", NEVER_SECONDS)
@@ -276,13 +276,11 @@ async def test_a_cancel_is_heard_within_a_second_and_stops_only_that_job(
         await stage.entered(cancelled, other)
         await listening(resources)
 
-        began = time.monotonic()
         async with resources.sessions.begin() as session:
             await jobs.request_cancel(session, cancelled)
         await resources.queue.announce_cancel(cancelled)
         assert await ended(resources, cancelled) == "cancelled"
 
-        assert time.monotonic() - began < 1
         assert stage.running.keys() == {other}
 
 
