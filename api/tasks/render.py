@@ -1,6 +1,7 @@
 """One picture drawn by ComfyUI: followed to its end, fetched, and nothing of it left there."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,20 +85,22 @@ async def _draw(
 
 async def _follow(kit: GpuKit, client: ComfyClient, attempt: Attempt, graph: Graph, prompt_id: str) -> Outcome:
     """Submit and wait; sampling steps become progress. When told to stop, exactly this prompt is stopped."""
-    relay = Relay(attempt)
-    relaying = {asyncio.create_task(relay.run()), asyncio.create_task(relay.show())}
-    try:
-        async with kit.handing_over:
-            await attempt.tell(stage="queued", message="Waiting for ComfyUI")
+    async with AsyncExitStack() as turn:
+        await turn.enter_async_context(kit.handing_over)
+        await attempt.tell(stage="queued", message="Waiting for ComfyUI")
+        relay = Relay(attempt)
+        relaying = {asyncio.create_task(relay.run()), asyncio.create_task(relay.show())}
+        try:
             await client.submit(graph, prompt_id, on_progress=relay.hear, on_preview=relay.see)
-        return await client.wait(prompt_id)
-    except asyncio.CancelledError:
-        await see_through(stop_prompt(kit.comfy(), client, prompt_id))
-        raise
-    finally:
-        for task in relaying:
-            task.cancel()
-        await asyncio.wait(relaying)
+            await turn.aclose()
+            return await client.wait(prompt_id)
+        except asyncio.CancelledError:
+            await see_through(stop_prompt(kit.comfy(), client, prompt_id))
+            raise
+        finally:
+            for task in relaying:
+                task.cancel()
+            await asyncio.wait(relaying)
 
 
 async def stop_prompt(server: ComfyServer, client: ComfyClient, prompt_id: str) -> None:

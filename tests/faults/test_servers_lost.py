@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from api.domain.job import Kind, Queue
 from api.progress import job_stream
-from api.queue import queue_key
+from api.queue import ANSWER_SECONDS, queue_key
 from api.resources import Resources, open_resources
 from api.services import jobs
 from api.settings import Settings
@@ -141,7 +141,7 @@ async def test_a_picture_asked_for_without_redis_is_accepted_at_once_and_drawn(
         began = time.monotonic()
         response = await service.client.post("/api/generate/image", json={"prompt": "me", "base_model": "flux-tiny"})
 
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < ANSWER_SECONDS
         assert response.status_code == 202
         job_id = UUID(response.json()["task_id"])
         await stage.cue(job_id, complete)
