@@ -27,7 +27,7 @@ from tests.comfy import small_comfyui
 from tests.job_rows import read
 from tests.service import with_values
 from tests.tasks.stage import on_duty
-from tests.tasks.trainings import Training, begin, ended, success, tell_trainer
+from tests.tasks.trainings import Training, begin, ended, success, tell_trainer, waits
 from tests.waiting import until, until_async
 
 BUSY_SECONDS = 40.0
@@ -73,10 +73,6 @@ async def drawn(resources: Resources, job_id: UUID) -> None:
     assert (await read(resources.sessions, job_id)).status == "completed"
 
 
-def trains(training: Training) -> bool:
-    return (training.workdir.root / "waiting").exists()
-
-
 @asynccontextmanager
 async def begun(resources: Resources, folder: Path) -> AsyncIterator[Training]:
     """A training whose trainer is not left behind, however the test ends."""
@@ -98,7 +94,7 @@ async def test_pictures_around_a_training(resources: Resources, kit: GpuKit, tmp
         pid = kit.comfy().pid
         assert pid is not None
         async with begun(resources, tmp_path) as training:
-            await until(lambda: trains(training), BUSY_SECONDS)
+            await until(lambda: waits(training), BUSY_SECONDS)
             picture = await ask(resources)
 
             if policy == "share":
@@ -126,7 +122,7 @@ async def test_comfyui_is_back_before_the_trainer_that_it_gave_way_to_has_ended(
     async with on_duty(Dispatcher(resources, Queue.GPU, runners, kit.survey)):
         await drawn(resources, await ask(resources))
         async with begun(resources, tmp_path) as training:
-            await until(lambda: trains(training), BUSY_SECONDS)
+            await until(lambda: waits(training), BUSY_SECONDS)
 
             await until(lambda: kit.comfy_url is not None, BUSY_SECONDS)
 

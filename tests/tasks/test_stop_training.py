@@ -10,7 +10,7 @@ from api.trainer import checkpoint_stop
 from tests.job_rows import read
 from tests.service import with_values
 from tests.tasks.stage import on_duty
-from tests.tasks.trainings import Training, begin, gpu_worker, success, tell_trainer, with_fake_trainer
+from tests.tasks.trainings import Training, begin, gpu_worker, success, tell_trainer, waits, with_fake_trainer
 from tests.trainer.checkpoint_files import checkpoint
 from tests.waiting import until, until_async
 
@@ -30,7 +30,7 @@ async def stopped_by_a_shutdown(resources: Resources, folder: Path) -> Training:
     """What is left when a worker was stopped while its trainer waited."""
     training = await begin(resources, folder)
     async with on_duty(gpu_worker(resources)):
-        await until(lambda: (training.workdir.root / "waiting").exists())
+        await until(lambda: waits(training))
     return training
 
 

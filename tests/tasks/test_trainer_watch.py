@@ -21,7 +21,7 @@ from api.trainer.process import RunnerHandle
 from tests.job_rows import read
 from tests.space import Space, on_disk
 from tests.tasks.stage import on_duty, published
-from tests.tasks.trainings import Training, begin, ended, success, tell_trainer, with_fake_trainer
+from tests.tasks.trainings import Training, begin, ended, success, tell_trainer, waits, with_fake_trainer
 from tests.waiting import until, until_async
 
 LITTLE = 900 * MB
@@ -60,7 +60,7 @@ def worker(resources: Resources) -> Dispatcher:
 
 
 async def started(training: Training) -> RunnerHandle:
-    await until((training.workdir.root / "waiting").exists, 20)
+    await until(lambda: waits(training), 20)
     handle = process.find(training.workdir)
     assert handle is not None
     return handle

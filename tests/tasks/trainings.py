@@ -135,5 +135,5 @@ async def ended(training: Training, seconds: float = 20) -> str | None:
 
 
 def waits(training: Training) -> bool:
-    """The trainer was started and has come to where it waits."""
-    return (training.workdir.root / "waiting").exists()
+    """The trainer has come to where it waits, and its runner, which it may be faster than, has recorded it."""
+    return (training.workdir.root / "waiting").exists() and training.trainer_runs

@@ -162,9 +162,14 @@ async def test_a_frozen_trainer_under_a_frozen_runner_is_stopped(workdir: Workdi
 
 
 async def test_a_frozen_trainer_does_nothing_and_loses_nothing(workdir: Workdir) -> None:
-    handle = await start(workdir, told(("steps", 400), ("child", False), ("wait", None)), job_id="job")
+    trainer = told(("wait_for", "go"), ("steps", 400), ("child", False), ("wait", None))
+    handle = await start(workdir, trainer, job_id="job")
+    waiting = workdir.root / "waiting"
+    await until(waiting.exists)
+    waiting.unlink()
+    (workdir.root / "go").touch()
     frozen = 0
-    while not (workdir.root / "waiting").exists():
+    while not waiting.exists():
         handle.freeze_trainer()
         await until(lambda: handle.look().stopped)
         frozen += 1
