@@ -264,7 +264,7 @@ async def test_a_trainer_that_died_resumes_from_the_newest_without_a_jump(
     told = await published(resources, training.job_id)
     assert [event["step"] for event in told if event["message"] == "Resuming from step 6"]
     resumed = [event for event in told if event["attempt"] == 2]
-    after = [event["step"] for event in resumed[1 + [e["message"] for e in resumed].index("Resuming from step 6") :]]
+    after = [event["step"] for event in resumed[[e["message"] for e in resumed].index("Resuming from step 6") :]]
     assert after == sorted(after)
     assert min(after) == 6
     assert all(event["progress"] >= 49 for event in resumed if event["step"] >= 6)
